@@ -1,0 +1,10 @@
+//! A feature as one source defined it.
+
+use super::CanonicalJson;
+
+/// A feature definition in canonical spelling; which source it came from is kept beside it in [`super::Sourced`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feature {
+    /// The SDK definition object (`defaultValue`, `rules`, unknown members included), without a member `source`.
+    pub definition: CanonicalJson,
+}

@@ -1,0 +1,18 @@
+//! The nouns of stitchd: what a configuration is made of, free of wire formats, time and I/O.
+//!
+//! Nothing here derives `Serialize`: each boundary owns its own format (`pipeline::payload` in, `views` and `http` out,
+//! `store` at rest). JSON that nobody here needs to understand is carried as [`CanonicalJson`].
+
+pub mod canonical;
+pub mod experiment;
+pub mod feature;
+pub mod issue;
+pub mod snapshot;
+pub mod stitched;
+
+pub use canonical::CanonicalJson;
+pub use experiment::{Delivery, Experiment, Namespace, Phase, Status, Variation};
+pub use feature::Feature;
+pub use issue::{Issue, Severity};
+pub use snapshot::{Candidate, Document, Encodings, Freshness, Snapshot, SnapshotMeta};
+pub use stitched::{Sourced, Stitched};

@@ -1,0 +1,198 @@
+//! What is served: the bytes of every route, as one revision of one environment.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+
+/// Name of the document behind `/v1/snapshot/{environment}`, whose bytes begin with the revision.
+pub const SNAPSHOT_DOCUMENT: &str = "snapshot";
+
+/// Compressed copies of a document; made after publishing, off the request path.
+#[derive(Clone, Debug)]
+pub struct Encodings {
+    /// gzip.
+    pub gzip: Bytes,
+    /// Brotli, quality at most 5.
+    pub brotli: Bytes,
+    /// Zstandard.
+    pub zstd: Bytes,
+}
+
+/// One route's answer: identity bytes and what depends on them alone.
+pub struct Document {
+    /// `snapshot`, `varnish`, `mediawiki`, `analytics`.
+    pub name: Arc<str>,
+    /// Identity bytes.
+    pub body: Bytes,
+    /// First 32 hex digits of the SHA-256 of `body`: the opaque part of the entity tag, without quotes.
+    pub tag: String,
+    /// When these very bytes were first published.
+    pub last_modified: OffsetDateTime,
+    /// Names of the items shown, where emptiness must be told from absence (consumer views).
+    pub members: Vec<String>,
+    /// Compressed copies, once they are ready.
+    pub encodings: OnceLock<Encodings>,
+}
+
+impl Document {
+    /// Takes the bytes of a route and computes their tag.
+    pub fn new(
+        name: impl Into<Arc<str>>,
+        body: Bytes,
+        last_modified: OffsetDateTime,
+        members: Vec<String>,
+    ) -> Self {
+        let mut tag = hex(&Sha256::digest(&body));
+        tag.truncate(32);
+        Self {
+            name: name.into(),
+            body,
+            tag,
+            last_modified,
+            members,
+            encodings: OnceLock::new(),
+        }
+    }
+}
+
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Document({}, {} bytes, {})",
+            self.name,
+            self.body.len(),
+            self.tag
+        )
+    }
+}
+
+/// What is known about a revision beside its bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct SnapshotMeta {
+    /// Sources that contributed.
+    pub sources: Vec<String>,
+    /// Number of features.
+    pub features: usize,
+    /// Number of experiments (in the snapshot, not in a consumer's view).
+    pub experiments: usize,
+    /// What made it: `poll growthbook-prod`, `start`.
+    pub cause: String,
+}
+
+/// A stitched environment with all its bytes, before it has a revision number.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Environment name.
+    pub environment: Arc<str>,
+    /// Hex SHA-256 over everything served; equal hash means nothing to publish.
+    pub hash: String,
+    /// The snapshot document from `"features":` to the closing brace; the revision goes before it.
+    pub snapshot_tail: Bytes,
+    /// The documents that do not show the revision.
+    pub documents: Vec<Arc<Document>>,
+    /// What is known about it.
+    pub meta: SnapshotMeta,
+    /// When it was made.
+    pub created_at: OffsetDateTime,
+}
+
+impl Candidate {
+    /// Hash over everything served: the snapshot's tail and each document's name and bytes.
+    pub fn content_hash(snapshot_tail: &[u8], documents: &[Arc<Document>]) -> String {
+        let mut hash = Sha256::new();
+        hash.update((snapshot_tail.len() as u64).to_le_bytes());
+        hash.update(snapshot_tail);
+        for document in documents {
+            hash.update(document.name.as_bytes());
+            hash.update((document.body.len() as u64).to_le_bytes());
+            hash.update(&document.body);
+        }
+        hex(&hash.finalize())
+    }
+
+    /// Gives the candidate its number. Copies the snapshot's bytes once: not for an actor's thread.
+    pub fn at_revision(&self, revision: u64) -> Snapshot {
+        let mut body = Vec::with_capacity(self.snapshot_tail.len() + self.environment.len() + 48);
+        let environment =
+            serde_json::to_string(&*self.environment).expect("a string always serialises");
+        body.extend_from_slice(
+            format!("{{\"environment\":{environment},\"revision\":{revision},").as_bytes(),
+        );
+        let tail_start = body.len();
+        body.extend_from_slice(&self.snapshot_tail);
+        let body = Bytes::from(body);
+        let snapshot = Document::new(SNAPSHOT_DOCUMENT, body, self.created_at, Vec::new());
+        let documents = self.documents.iter().cloned().chain([Arc::new(snapshot)]);
+        Snapshot {
+            environment: Arc::clone(&self.environment),
+            revision,
+            hash: self.hash.clone(),
+            tail_start,
+            documents: documents
+                .map(|document| (Arc::clone(&document.name), document))
+                .collect(),
+            meta: self.meta.clone(),
+            published_at: self.created_at,
+        }
+    }
+}
+
+/// One published revision of one environment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Environment name.
+    pub environment: Arc<str>,
+    /// Rises by publishing only; never reused.
+    pub revision: u64,
+    /// Hex SHA-256 over everything served but the revision.
+    pub hash: String,
+    /// Where in the snapshot document the part behind the revision begins.
+    tail_start: usize,
+    /// Documents by name.
+    pub documents: BTreeMap<Arc<str>, Arc<Document>>,
+    /// What is known about it.
+    pub meta: SnapshotMeta,
+    /// When it was published.
+    pub published_at: OffsetDateTime,
+}
+
+impl Snapshot {
+    /// A document by name; `None` for a name this revision does not have.
+    pub fn document(&self, name: &str) -> Option<&Arc<Document>> {
+        self.documents.get(name)
+    }
+
+    /// The snapshot document behind the revision number: what a [`Candidate`] had as its tail.
+    pub fn tail(&self) -> Bytes {
+        self.documents[SNAPSHOT_DOCUMENT]
+            .body
+            .slice(self.tail_start..)
+    }
+}
+
+/// How old an environment's configuration is, and from when on that is too old.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Freshness {
+    /// Unix milliseconds of the last successful check of the source checked longest ago; `None`: never.
+    pub checked_at_ms: Option<i64>,
+    /// Whether any source is older than its `stale_after`.
+    pub is_stale: bool,
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            write!(text, "{byte:02x}").expect("writing to a String cannot fail");
+            text
+        })
+}

@@ -1,0 +1,85 @@
+//! Typed settings: what an operator may say, how the layers combine, and every mistake reported at once.
+//!
+//! Settings are data: nothing here opens a socket, builds a client or knows an actor. [`load`] reads the folder and the
+//! environment; [`Settings::problems`] checks what one key alone cannot show.
+
+mod layers;
+mod secrets;
+mod sections;
+mod source;
+mod validate;
+
+use std::{fmt, path::PathBuf};
+
+pub use layers::{Profile, from_toml, load};
+pub use sections::{
+    Admin, AdminToken, Backup, DataAuth, Database, Dialect, Evaluation, Guards, Http, LogFormat,
+    Publish, Role, Server, Telemetry, WebhookTarget,
+};
+pub use source::{Connection, Connections, Fields, Poll, Source, SourceGuards, SourceKind};
+
+use serde::Deserialize;
+
+/// Everything an operator can set; one field per section of `settings/default.toml`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Listeners and process-wide behaviour.
+    pub server: Server,
+    /// Who may use the control plane.
+    pub admin: Admin,
+    /// The SQL database.
+    pub database: Database,
+    /// The disk backup.
+    pub backup: Backup,
+    /// Evaluation defaults and the override file.
+    pub evaluation: Evaluation,
+    /// Limits on what one change may do.
+    pub guards: Guards,
+    /// Cache headers and CORS of the data plane.
+    pub http: Http,
+    /// Who is told about a new revision.
+    pub publish: Publish,
+    /// Logs and traces.
+    pub telemetry: Telemetry,
+    /// Where configuration comes from.
+    pub sources: Vec<Source>,
+}
+
+impl Settings {
+    /// Names of all environments that a source feeds, sorted, each once.
+    pub fn environments(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.sources.iter().map(|s| s.environment.clone()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// The override file, where one is set.
+    pub fn override_file(&self) -> Option<PathBuf> {
+        let file = &self.evaluation.override_file;
+        (!file.as_os_str().is_empty()).then(|| file.clone())
+    }
+}
+
+/// Everything that is wrong with the settings, one line per problem, each naming its key.
+#[derive(Debug)]
+pub struct SettingsError {
+    /// One sentence each: the key, what is wrong, what to do.
+    pub problems: Vec<String>,
+}
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.problems.as_slice() {
+            [one] => f.write_str(one),
+            many => {
+                write!(f, "{} problems in the settings:", many.len())?;
+                many.iter()
+                    .try_for_each(|problem| write!(f, "\n  {problem}"))
+            }
+        }
+    }
+}
+
+impl std::error::Error for SettingsError {}
