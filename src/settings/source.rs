@@ -54,6 +54,9 @@ pub struct Source {
     pub guards: SourceGuards,
     /// Custom fields that feed the consumer formats.
     pub fields: Fields,
+    /// Stands for the override file (`evaluation.override_file`); never read from settings.
+    #[serde(skip)]
+    pub is_override: bool,
 }
 
 impl Default for Source {
@@ -81,6 +84,7 @@ impl Default for Source {
             poll: Poll::default(),
             guards: SourceGuards::default(),
             fields: Fields::default(),
+            is_override: false,
         }
     }
 }

@@ -1,0 +1,150 @@
+//! What readers may look at without asking an actor: a revision counter per environment, a clock per source.
+//!
+//! The board belongs to the slots, not to an actor: it is made once at start and outlives every incarnation. The
+//! StoreActor writes revisions after it has swapped a snapshot in; the ConfigServiceActor writes the clocks.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::watch;
+
+use crate::{clock, model::Freshness, settings::Settings};
+
+/// Meaning of a [`SourceClock`] that was never set.
+const NEVER: i64 = i64::MIN;
+
+/// When a source was last checked with success.
+pub struct SourceClock {
+    /// Source id.
+    pub id: String,
+    /// Environment it feeds.
+    pub environment: Arc<str>,
+    /// Age in milliseconds from which on it is stale.
+    stale_after_ms: i64,
+    last_success_ms: AtomicI64,
+}
+
+impl SourceClock {
+    /// Unix milliseconds of the last successful check; `None`: never.
+    pub fn last_success_ms(&self) -> Option<i64> {
+        Some(self.last_success_ms.load(Ordering::Relaxed)).filter(|ms| *ms != NEVER)
+    }
+
+    /// Seconds since the last successful check; `None`: never. Not below zero, even if the clock jumps back.
+    pub fn age_seconds(&self) -> Option<f64> {
+        #[expect(clippy::cast_precision_loss, reason = "an age in milliseconds is far below 2^52")]
+        self.last_success_ms().map(|ms| (clock::now_ms() - ms).max(0) as f64 / 1000.0)
+    }
+
+    /// Whether the last success is too long ago. A source that never succeeded is missing, not stale.
+    pub fn is_stale(&self) -> bool {
+        self.last_success_ms().is_some_and(|ms| clock::now_ms() - ms > self.stale_after_ms)
+    }
+
+    /// Records a successful check.
+    pub fn set_last_success_ms(&self, ms: i64) {
+        self.last_success_ms.store(ms, Ordering::Relaxed);
+    }
+}
+
+/// The revision counter of one environment.
+pub struct EnvironmentCell {
+    /// Environment name.
+    pub name: Arc<str>,
+    revision: AtomicU64,
+    changed: watch::Sender<u64>,
+    sources: Vec<Arc<SourceClock>>,
+}
+
+impl EnvironmentCell {
+    /// Current revision; 0: nothing was ever loaded.
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
+    }
+
+    /// A receiver that is told each new revision.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Announces a revision; to be called after the snapshot can be had from the store. Never goes back.
+    pub fn announce(&self, revision: u64) {
+        self.revision.fetch_max(revision, Ordering::Release);
+        self.changed.send_if_modified(|seen| {
+            let is_newer = revision > *seen;
+            *seen = (*seen).max(revision);
+            is_newer
+        });
+    }
+
+    /// How old the configuration is, over all sources that ever delivered.
+    pub fn freshness(&self) -> Freshness {
+        let loaded = self.sources.iter().filter_map(|source| source.last_success_ms());
+        Freshness {
+            checked_at_ms: loaded.min(),
+            is_stale: self.sources.iter().any(|source| source.is_stale()),
+        }
+    }
+}
+
+/// All environments and source clocks.
+pub struct Board {
+    environments: BTreeMap<Arc<str>, Arc<EnvironmentCell>>,
+    sources: BTreeMap<String, Arc<SourceClock>>,
+}
+
+impl Board {
+    /// One cell per environment that a source feeds, and one for the default environment.
+    pub fn new(settings: &Settings) -> Arc<Self> {
+        let mut sources = BTreeMap::new();
+        for source in &settings.sources {
+            let clock = SourceClock {
+                id: source.id.clone(),
+                environment: source.environment.as_str().into(),
+                stale_after_ms: i64::try_from(source.stale_after.as_millis()).unwrap_or(i64::MAX),
+                last_success_ms: AtomicI64::new(NEVER),
+            };
+            sources.insert(source.id.clone(), Arc::new(clock));
+        }
+        let mut names = settings.environments();
+        names.push(settings.server.default_environment.clone());
+        let cell = |name: String| {
+            let name: Arc<str> = name.into();
+            let of_this = |clock: &&Arc<SourceClock>| clock.environment == name;
+            let cell = EnvironmentCell {
+                name: Arc::clone(&name),
+                revision: AtomicU64::new(0),
+                changed: watch::Sender::new(0),
+                sources: sources.values().filter(of_this).cloned().collect(),
+            };
+            (name, Arc::new(cell))
+        };
+        let environments = names.into_iter().map(cell).collect();
+        Arc::new(Self { environments, sources })
+    }
+
+    /// An environment by name; `None` for one that no source feeds.
+    pub fn environment(&self, name: &str) -> Option<&Arc<EnvironmentCell>> {
+        self.environments.get(name)
+    }
+
+    /// All environments, sorted by name.
+    pub fn environments(&self) -> impl Iterator<Item = &Arc<EnvironmentCell>> {
+        self.environments.values()
+    }
+
+    /// A source's clock.
+    pub fn source(&self, id: &str) -> Option<&Arc<SourceClock>> {
+        self.sources.get(id)
+    }
+
+    /// All source clocks, sorted by id.
+    pub fn sources(&self) -> impl Iterator<Item = &Arc<SourceClock>> {
+        self.sources.values()
+    }
+}

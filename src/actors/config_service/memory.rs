@@ -1,0 +1,178 @@
+//! What the funnel must not forget when its actor dies: accepted inputs, issues, what is unsettled.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+use time::OffsetDateTime;
+
+use super::FunnelEnvironment;
+use crate::{
+    model::Issue,
+    pipeline::{FieldNames, input::SourceInput},
+    settings,
+};
+
+/// What the funnel knows of a source from its settings.
+#[derive(Clone, Debug)]
+pub struct FunnelSource {
+    /// Source id.
+    pub id: Arc<str>,
+    /// Environment it feeds.
+    pub environment: Arc<str>,
+    /// Disabled sources deliver nothing; what they delivered before stays.
+    pub is_enabled: bool,
+    /// See [`settings::Source::precedence`].
+    pub precedence: i32,
+    /// See [`settings::Source::allow_empty`].
+    pub allow_empty: bool,
+    /// Whether a list of experiments belongs to it.
+    pub has_experiments: bool,
+    /// Client keys in order of the settings; empty: discovered, or a file.
+    pub connections: Vec<String>,
+    /// Its file is a plain map of flags to values.
+    pub is_override: bool,
+    /// Custom fields.
+    pub fields: FieldNames,
+}
+
+impl FunnelSource {
+    /// Takes over what the funnel needs.
+    pub fn new(source: &settings::Source) -> Self {
+        let fields = &source.fields;
+        Self {
+            id: source.id.as_str().into(),
+            environment: source.environment.as_str().into(),
+            is_enabled: source.enabled,
+            precedence: source.precedence,
+            allow_empty: source.allow_empty,
+            has_experiments: source.kind == settings::SourceKind::Growthbook && !source.rest_host.is_empty(),
+            connections: source.listed_connections().into_iter().map(|connection| connection.key).collect(),
+            is_override: source.is_override,
+            fields: FieldNames {
+                domains: fields.domains.clone(),
+                wikis: fields.wikis.clone(),
+                user_identifier_type: fields.user_identifier_type.clone(),
+                stream_name: fields.stream_name.clone(),
+                contextual_attributes: fields.contextual_attributes.clone(),
+                end: fields.end.clone(),
+                max_duration: time::Duration::try_from(fields.max_duration).unwrap_or(time::Duration::MAX),
+            },
+        }
+    }
+
+    /// Whether everything that a first publish waits for is there.
+    pub fn is_complete(&self, input: &SourceInput) -> bool {
+        let has_payloads = if self.connections.is_empty() {
+            !input.payloads.is_empty()
+        } else {
+            self.connections.iter().all(|key| input.payloads.contains_key(key))
+        };
+        has_payloads && (!self.has_experiments || input.experiments.is_some())
+    }
+}
+
+/// One source's last accepted input.
+#[derive(Clone)]
+pub(super) struct Accepted {
+    pub(super) input: Arc<SourceInput>,
+    /// Time of the last poll that was a success as a whole; what time-dependent views are counted from.
+    pub(super) checked_at: OffsetDateTime,
+}
+
+#[derive(Default)]
+struct Inner {
+    accepted: BTreeMap<Arc<str>, Accepted>,
+    issues: BTreeMap<Arc<str>, Vec<Issue>>,
+    held: BTreeSet<Arc<str>>,
+    /// Environments whose last job did not end well.
+    unsettled: BTreeSet<Arc<str>>,
+    /// Digests of stored inputs that could not be read, so that each is reported once.
+    unreadable: BTreeSet<String>,
+}
+
+/// Shared by all incarnations of the ConfigServiceActor; locked for moments only.
+pub struct ConfigMemory {
+    sources: BTreeMap<Arc<str>, Arc<FunnelSource>>,
+    inner: Mutex<Inner>,
+}
+
+impl ConfigMemory {
+    /// Knows the sources of the settings; inputs are loaded by the actor.
+    pub fn new(sources: &[settings::Source]) -> Arc<Self> {
+        let sources = sources.iter().map(FunnelSource::new).map(|s| (Arc::clone(&s.id), Arc::new(s)));
+        Arc::new(Self { sources: sources.collect(), inner: Mutex::default() })
+    }
+
+    pub(super) fn source(&self, id: &str) -> Option<Arc<FunnelSource>> {
+        self.sources.get(id).cloned()
+    }
+
+    pub(super) fn environments(&self) -> BTreeSet<Arc<str>> {
+        self.sources.values().map(|source| Arc::clone(&source.environment)).collect()
+    }
+
+    /// The sources of an environment with what was accepted from them.
+    pub(super) fn of_environment(&self, environment: &str) -> Vec<(Arc<FunnelSource>, Option<Accepted>)> {
+        let inner = self.inner.lock();
+        let of_it = self.sources.values().filter(|source| &*source.environment == environment);
+        of_it.map(|source| (Arc::clone(source), inner.accepted.get(&source.id).cloned())).collect()
+    }
+
+    pub(super) fn lacks_input(&self, source: &str) -> bool {
+        self.sources.contains_key(source) && !self.inner.lock().accepted.contains_key(source)
+    }
+
+    pub(super) fn set_accepted(&self, source: &Arc<str>, accepted: Accepted) {
+        self.inner.lock().accepted.insert(Arc::clone(source), accepted);
+    }
+
+    /// Notes a stored input that cannot be read; `true` the first time.
+    pub(super) fn note_unreadable(&self, digest: &str) -> bool {
+        self.inner.lock().unreadable.insert(digest.to_owned())
+    }
+
+    pub(super) fn is_unreadable(&self, digest: &str) -> bool {
+        self.inner.lock().unreadable.contains(digest)
+    }
+
+    pub(super) fn set_issues(&self, environment: &Arc<str>, issues: Vec<Issue>) {
+        self.inner.lock().issues.insert(Arc::clone(environment), issues);
+    }
+
+    pub(super) fn issues(&self, environment: &str) -> Vec<Issue> {
+        self.inner.lock().issues.get(environment).cloned().unwrap_or_default()
+    }
+
+    /// Notes whether a source's newest input is held; `true` when that changed.
+    pub(super) fn set_held(&self, source: &Arc<str>, is_held: bool) -> bool {
+        let mut inner = self.inner.lock();
+        if is_held { inner.held.insert(Arc::clone(source)) } else { inner.held.remove(source) }
+    }
+
+    pub(super) fn set_settled(&self, environment: &Arc<str>, is_settled: bool) {
+        let mut inner = self.inner.lock();
+        if is_settled {
+            inner.unsettled.remove(environment);
+        } else {
+            inner.unsettled.insert(Arc::clone(environment));
+        }
+    }
+
+    pub(super) fn is_settled(&self, environment: &str) -> bool {
+        !self.inner.lock().unsettled.contains(environment)
+    }
+
+    pub(super) fn status(&self) -> BTreeMap<String, FunnelEnvironment> {
+        let inner = self.inner.lock();
+        let mut status: BTreeMap<String, FunnelEnvironment> = BTreeMap::new();
+        for source in self.sources.values() {
+            let entry = status.entry(source.environment.to_string()).or_default();
+            entry.issues = inner.issues.get(&source.environment).map_or(0, Vec::len);
+            entry.held += usize::from(inner.held.contains(&source.id));
+        }
+        status
+    }
+}

@@ -1,0 +1,229 @@
+//! Turns what sources deliver into what is served: validate → adapt → stitch → guard, then `Publish`.
+//!
+//! Owns every source's last accepted input and the issues of the last stitch. Serves no request and writes no SQL. The
+//! funnel is CPU work and runs on a blocking thread, one job at a time in order of arrival, so that two sources of one
+//! environment never race; the actor itself only queues jobs and swaps finished values, and answers pings meanwhile.
+//!
+//! Messages in: [`Ingest`] (PollerActors), [`GetIssues`], [`GetFunnelStatus`] (control plane). Messages out:
+//! `GetSnapshot`, `LoadInputs`, `SaveInput`, `Publish` to the StoreActor.
+//!
+//! What was accepted lives in [`ConfigMemory`], which outlives the actor. On every start the stored inputs are loaded
+//! and each environment is stitched once before any new input is looked at. A job lost to a panic is asked for again by
+//! its poller; until a job has ended well its environment counts as unsettled and is stitched again.
+
+mod funnel;
+mod job;
+mod memory;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use actix::{
+    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Message, MessageResult, ResponseFuture,
+    fut::wrap_future,
+};
+use time::OffsetDateTime;
+use tokio::sync::oneshot;
+
+pub use self::memory::{ConfigMemory, FunnelSource};
+use super::{
+    MAILBOX,
+    board::Board,
+    poller::Outcome,
+    slot::Slot,
+    store::StoreActor,
+};
+use crate::{
+    metrics::Metrics,
+    model::Issue,
+    sources::{PartId, PartOutcome},
+};
+
+/// Runs one fetch through the funnel. Sent by a PollerActor; may be sent twice.
+#[derive(Clone, Message)]
+#[rtype(result = "IngestReport")]
+pub struct Ingest {
+    /// Which source.
+    pub source: String,
+    /// What each part brought.
+    pub parts: Arc<BTreeMap<PartId, PartOutcome>>,
+    /// When it was fetched.
+    pub at: OffsetDateTime,
+}
+
+/// What became of a fetch.
+#[derive(Clone, Debug)]
+pub struct IngestReport {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Revision served after it; `None`: still nothing.
+    pub revision: Option<u64>,
+    /// Why something was refused, if anything was.
+    pub reason: Option<String>,
+    /// Kinds of parts that were refused.
+    pub refused_parts: Vec<&'static str>,
+    /// Parts whose body was accepted, with the validator to send from now on.
+    pub accepted: BTreeMap<PartId, Option<String>>,
+    /// Parts said to be unchanged of which no body is here: their validators must not be sent again.
+    pub lost: Vec<PartId>,
+}
+
+impl IngestReport {
+    /// The report of a fetch of which nothing arrived.
+    pub fn failed(reason: impl Into<String>) -> Self {
+        Self {
+            outcome: Outcome::Failed,
+            revision: None,
+            reason: Some(reason.into()),
+            refused_parts: Vec::new(),
+            accepted: BTreeMap::new(),
+            lost: Vec::new(),
+        }
+    }
+}
+
+/// Asks for the issues of an environment's last stitch. Sent by the control plane.
+#[derive(Clone, Message)]
+#[rtype(result = "Vec<Issue>")]
+pub struct GetIssues {
+    /// Which environment.
+    pub environment: String,
+}
+
+/// Asks how the funnel is doing. Sent by the control plane.
+#[derive(Clone, Message)]
+#[rtype(result = "FunnelStatus")]
+pub struct GetFunnelStatus;
+
+/// How the funnel is doing.
+#[derive(Clone, Debug)]
+pub struct FunnelStatus {
+    /// By environment.
+    pub environments: BTreeMap<String, FunnelEnvironment>,
+    /// Jobs that wait.
+    pub queued: usize,
+}
+
+/// One environment's part in it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FunnelEnvironment {
+    /// Issues of the last stitch.
+    pub issues: usize,
+    /// Sources whose newest input was refused as empty.
+    pub held: usize,
+}
+
+/// What the funnel needs of the rest.
+#[derive(Clone)]
+pub struct ConfigLinks {
+    /// Where snapshots and inputs go.
+    pub store: Arc<Slot<StoreActor>>,
+    /// Source clocks.
+    pub board: Arc<Board>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What one job is about.
+enum Work {
+    /// Stitch an environment from what is stored.
+    Start { environment: Arc<str> },
+    /// Take a fetch in.
+    Ingest { ingest: Ingest, reply: oneshot::Sender<IngestReport> },
+}
+
+/// See the module's first paragraph.
+pub struct ConfigServiceActor {
+    memory: Arc<ConfigMemory>,
+    links: ConfigLinks,
+    queue: VecDeque<Work>,
+    is_working: bool,
+}
+
+impl ConfigServiceActor {
+    /// A new incarnation over the same memory.
+    pub fn new(memory: Arc<ConfigMemory>, links: ConfigLinks) -> Self {
+        Self { memory, links, queue: VecDeque::new(), is_working: false }
+    }
+
+    fn enqueue(&mut self, work: Work, ctx: &mut Context<Self>) {
+        self.queue.push_back(work);
+        self.work_on(ctx);
+    }
+
+    /// Starts the next job, unless one is under way.
+    fn work_on(&mut self, ctx: &mut Context<Self>) {
+        if self.is_working {
+            return;
+        }
+        let Some(work) = self.queue.pop_front() else { return };
+        self.is_working = true;
+        let (memory, links) = (Arc::clone(&self.memory), self.links.clone());
+        let job = async move {
+            fail::fail_point!("config_service.job_future");
+            match work {
+                Work::Start { environment } => job::start(&memory, &links, &environment).await,
+                Work::Ingest { ingest, reply } => {
+                    let report = job::ingest(&memory, &links, &ingest).await;
+                    // A poller that gave up asks again.
+                    drop(reply.send(report));
+                }
+            }
+        };
+        ctx.spawn(wrap_future::<_, Self>(job).map(|(), this, ctx| {
+            this.is_working = false;
+            this.work_on(ctx);
+        }));
+    }
+}
+
+impl Actor for ConfigServiceActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        for environment in self.memory.environments() {
+            self.enqueue(Work::Start { environment }, ctx);
+        }
+    }
+}
+
+super::lifecycle!(ConfigServiceActor, "config_service");
+
+impl Handler<Ingest> for ConfigServiceActor {
+    // Waits for its turn and its job, beside other messages.
+    type Result = ResponseFuture<IngestReport>;
+
+    fn handle(&mut self, message: Ingest, ctx: &mut Context<Self>) -> Self::Result {
+        fail::fail_point!("config_service.Ingest");
+        let (reply, report) = oneshot::channel();
+        self.enqueue(Work::Ingest { ingest: message, reply }, ctx);
+        Box::pin(async move {
+            match report.await {
+                Ok(report) => report,
+                // The actor ends: dropping this future closes the reply, and the poller asks the next incarnation.
+                Err(_) => std::future::pending().await,
+            }
+        })
+    }
+}
+
+impl Handler<GetIssues> for ConfigServiceActor {
+    type Result = MessageResult<GetIssues>;
+
+    fn handle(&mut self, message: GetIssues, _: &mut Context<Self>) -> Self::Result {
+        fail::fail_point!("config_service.GetIssues");
+        MessageResult(self.memory.issues(&message.environment))
+    }
+}
+
+impl Handler<GetFunnelStatus> for ConfigServiceActor {
+    type Result = MessageResult<GetFunnelStatus>;
+
+    fn handle(&mut self, _: GetFunnelStatus, _: &mut Context<Self>) -> Self::Result {
+        fail::fail_point!("config_service.GetFunnelStatus");
+        MessageResult(FunnelStatus { environments: self.memory.status(), queued: self.queue.len() })
+    }
+}

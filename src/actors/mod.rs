@@ -1,0 +1,81 @@
+//! The actors and who talks to whom.
+//!
+//! ```text
+//!            http handlers                                   http handlers (SnapshotReader, one per worker)
+//!  Pause, Resume, ForcePoll │ GetPollerStatus                         │ GetSnapshot, only when the revision moved
+//!                           ▼ 64                                      ▼ 1024
+//!   timer ──────────► PollerActor ── Fetch ──► ClientActor        StoreActor ──► SQL database, disk backup
+//!                      │   ▲        Follow 16   │                     ▲
+//!                      │   └── UpstreamChanged ─┘                     │ Publish, SaveInput
+//!                      └────────── Ingest 64 ──► ConfigServiceActor ──┘
+//!
+//!   SupervisorActor ── Ping, Quit ──► every actor
+//! ```
+//!
+//! Numbers are mailbox capacities. The graph of questions that wait for an answer has no cycle: the only arrow
+//! backwards, `UpstreamChanged`, is left in the mailbox without waiting. Every caller goes through a [`slot::Slot`].
+
+pub mod board;
+pub mod client;
+pub mod config_service;
+pub mod poller;
+pub mod random;
+pub mod slot;
+pub mod snapshot_reader;
+pub mod store;
+pub mod supervisor;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+pub use board::Board;
+pub use slot::{ActorStatus, AskError, Member, Ping, Quit, Slot};
+pub use snapshot_reader::{Latest, SnapshotReader};
+
+/// Mailbox capacity of actors that only other actors and operators talk to.
+///
+/// Far above what one source can have under way, so that a refusal means something is wrong.
+pub(crate) const MAILBOX: usize = 64;
+
+/// Implements [`Ping`] and [`Quit`] for an actor that has nothing to save when it stops.
+macro_rules! lifecycle {
+    ($actor:ty, $name:literal) => {
+        impl actix::Handler<$crate::actors::Ping> for $actor {
+            type Result = ();
+            fn handle(&mut self, _: $crate::actors::Ping, _: &mut actix::Context<Self>) {
+                fail::fail_point!(concat!($name, ".Ping"));
+            }
+        }
+        impl actix::Handler<$crate::actors::Quit> for $actor {
+            type Result = ();
+            fn handle(&mut self, _: $crate::actors::Quit, ctx: &mut actix::Context<Self>) {
+                fail::fail_point!(concat!($name, ".Quit"));
+                actix::ActorContext::stop(ctx);
+            }
+        }
+    };
+}
+pub(crate) use lifecycle;
+
+/// The slots of one source's actors.
+#[derive(Clone)]
+pub struct SourceHandles {
+    /// Environment the source feeds.
+    pub environment: String,
+    /// Its client and poller; `None` when the source is disabled.
+    pub actors: Option<(Arc<Slot<client::ClientActor>>, Arc<Slot<poller::PollerActor>>)>,
+}
+
+/// Everything the HTTP layer may reach.
+#[derive(Clone)]
+pub struct Handles {
+    /// Revision counters and source clocks.
+    pub board: Arc<Board>,
+    /// The store.
+    pub store: Arc<Slot<store::StoreActor>>,
+    /// The funnel.
+    pub config: Arc<Slot<config_service::ConfigServiceActor>>,
+    /// Sources by id.
+    pub sources: Arc<BTreeMap<String, SourceHandles>>,
+    /// Every actor, in order of start.
+    pub members: Arc<Vec<Arc<dyn Member>>>,
+}

@@ -1,0 +1,238 @@
+//! Writing what is still unwritten, and noticing when database or backup fail and recover.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::{
+    AuditLine, AuditPage, AuditRecord, StoreContext,
+    memory::{Half, StoreMemory},
+    publish::row_of,
+};
+use crate::store::{AuditEntry, Inserted, StoreError};
+
+/// Audit lines written at once.
+const AUDIT_BATCH: usize = 200;
+/// How long a listing may wait for the database.
+const LIST_LIMIT: Duration = Duration::from_secs(2);
+
+/// The database is away or refuses: the rest of the flush would fare no better.
+struct Away;
+
+impl StoreContext {
+    /// Announces what was restored at start, so that readers find it.
+    pub(super) fn announce_loaded(&self) {
+        for snapshot in self.memory.all_current() {
+            self.announce(&snapshot);
+        }
+    }
+
+    /// Writes everything that lacks a copy; what fails is left for the next time.
+    pub(super) async fn flush(&self) {
+        self.flush_to_backup().await;
+        if self.flush_to_database().await.is_ok() {
+            self.report(Half::Database, Ok(()));
+        }
+        self.metrics.store_pending(self.memory.pending());
+        for snapshot in self.memory.all_current() {
+            let is_durable = self.memory.is_durable(&snapshot.environment);
+            self.metrics.snapshot_served(&snapshot.environment, snapshot.revision, is_durable);
+        }
+    }
+
+    /// The last flush of this process, and an orderly close.
+    pub(super) async fn finish(&self, limit: Duration) {
+        let last = async {
+            self.flush().await;
+            self.store.database().close().await
+        };
+        match timeout(limit, last).await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => warn!("the database could not be closed: {}", failure.explain()),
+            Err(_) => warn!(pending = self.memory.pending(), "stopping with writes still to be made"),
+        }
+    }
+
+    async fn flush_to_backup(&self) {
+        let backup = self.store.backup();
+        for (snapshot, copies) in self.memory.unwritten_snapshots() {
+            if copies.in_backup {
+                continue;
+            }
+            let at_ms = crate::clock::to_ms(snapshot.published_at);
+            let name = &snapshot.environment;
+            let written = backup.write_snapshot(name, snapshot.revision, at_ms, &snapshot.hash, &copies.value).await;
+            if written.is_ok() {
+                self.memory.snapshot_written(name, snapshot.revision, Half::Backup);
+            }
+            self.report(Half::Backup, written.as_ref().map(|()| ()));
+        }
+        for input in self.memory.unwritten_inputs() {
+            if input.in_backup {
+                continue;
+            }
+            let written = backup.write_input(&input.value).await;
+            if written.is_ok() {
+                self.memory.input_written(&input.value, Half::Backup);
+            }
+            self.report(Half::Backup, written.as_ref().map(|()| ()));
+        }
+        self.write_states_to_backup().await;
+    }
+
+    /// States alone: a pause must be durable before it is acknowledged.
+    pub(super) async fn write_states_to_backup(&self) {
+        for state in self.memory.unwritten_states() {
+            if state.in_backup {
+                continue;
+            }
+            let written = self.store.backup().write_state(&state.value).await;
+            if written.is_ok() {
+                self.memory.state_written(&state.value, Half::Backup);
+            }
+            self.report(Half::Backup, written.as_ref().map(|()| ()));
+        }
+    }
+
+    async fn flush_to_database(&self) -> Result<(), Away> {
+        let database = self.store.database();
+        if self.memory.is_database_unread() {
+            self.take_in_database().await?;
+        } else if !self.memory.is_well(Half::Database) {
+            self.check(database.ping().await)?;
+        }
+        while let Some(row) = self.memory.first_waiting() {
+            // A number that somebody else has taken meanwhile stays theirs; this one was replaced long since.
+            self.check(database.insert_revision(&row).await)?;
+            self.memory.waiting_written();
+        }
+        for (snapshot, copies) in self.memory.unwritten_snapshots() {
+            if copies.in_database {
+                continue;
+            }
+            let row = row_of(&snapshot, copies.value.clone());
+            match self.check(database.insert_revision(&row).await)? {
+                Inserted::New | Inserted::AlreadyThere => {
+                    self.memory.snapshot_written(&snapshot.environment, snapshot.revision, Half::Database);
+                    let keep = self.settings.keep_revisions;
+                    self.check(database.prune_revisions(&snapshot.environment, keep).await)?;
+                }
+                Inserted::Taken { highest } => {
+                    self.renumber(&snapshot.environment, snapshot.revision, copies.value, highest).await;
+                }
+            }
+        }
+        for input in self.memory.unwritten_inputs() {
+            if !input.in_database {
+                self.check(database.upsert_input(&input.value).await)?;
+                self.memory.input_written(&input.value, Half::Database);
+            }
+        }
+        for state in self.memory.unwritten_states() {
+            if !state.in_database {
+                self.check(database.upsert_state(&state.value).await)?;
+                self.memory.state_written(&state.value, Half::Database);
+            }
+        }
+        loop {
+            let entries = self.memory.first_audit(AUDIT_BATCH);
+            if entries.is_empty() {
+                return Ok(());
+            }
+            self.check(database.append_audit(&entries).await)?;
+            self.memory.audit_written(&entries);
+        }
+    }
+
+    /// The database was away at start and answers now: what it has and we do not is taken in.
+    async fn take_in_database(&self) -> Result<(), Away> {
+        let database = self.store.database();
+        for cell in self.board.environments() {
+            let Some(stored) = self.check(database.latest_stored(&cell.name).await)? else { continue };
+            self.memory.raise_highest(&cell.name, stored.revision);
+            if self.memory.current(&cell.name).is_none() {
+                let _one_at_a_time = self.publishing.lock().await;
+                let revision = stored.revision;
+                self.memory.restore(stored.candidate.at_revision(revision), stored.packed, true, false);
+                self.announce_loaded();
+                info!(environment = &*cell.name, revision, "serving revision {revision} of {} from the database", cell.name);
+            }
+        }
+        for input in self.check(database.load_inputs().await)? {
+            self.memory.restore_input(input, true, false);
+        }
+        self.memory.set_database_unread(false);
+        Ok(())
+    }
+
+    fn check<T>(&self, result: Result<T, StoreError>) -> Result<T, Away> {
+        result.map_err(|failure| {
+            self.report(Half::Database, Err(&failure));
+            Away
+        })
+    }
+
+    /// Notes how a half fared: one line when it goes wrong, one when it recovers.
+    pub(super) fn report(&self, half: Half, result: Result<(), &StoreError>) {
+        let name = match half {
+            Half::Database => "database",
+            Half::Backup => "backup",
+        };
+        let is_change = self.memory.set_health(half, result.err().map(StoreError::explain));
+        match half {
+            Half::Database => self.metrics.database_up(result.is_ok()),
+            Half::Backup => self.metrics.backup_up(result.is_ok()),
+        }
+        match result {
+            Ok(()) if is_change => info!("the {name} is back"),
+            Err(failure) if is_change => {
+                warn!("the {name} failed, what it lacks is written later: {}", failure.explain());
+            }
+            _ => {}
+        }
+    }
+
+    /// Lists the audit; lines that are not written yet come first.
+    pub(super) async fn list_audit(&self, limit: u64, before: Option<i64>) -> AuditPage {
+        let listed = timeout(LIST_LIMIT, self.store.database().list_audit(limit, before)).await;
+        let listed = match listed {
+            Ok(Ok(entries)) => Ok(entries),
+            Ok(Err(failure)) => Err(failure.explain()),
+            Err(_) => Err("the database did not answer in time".to_owned()),
+        };
+        page(&self.memory, listed, limit, before)
+    }
+}
+
+fn page(
+    memory: &StoreMemory,
+    listed: Result<Vec<(i64, AuditEntry)>, String>,
+    limit: u64,
+    before: Option<i64>,
+) -> AuditPage {
+    let is_first = before.is_none();
+    let mut lines = if is_first { memory.audit_lines(listed.is_ok()) } else { Vec::new() };
+    let database_error = match listed {
+        Ok(entries) => {
+            lines.extend(entries.into_iter().map(|(id, entry)| AuditLine { id: Some(id), record: record(entry) }));
+            None
+        }
+        Err(error) => Some(error),
+    };
+    lines.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    AuditPage { lines, database_error }
+}
+
+fn record(entry: AuditEntry) -> AuditRecord {
+    AuditRecord {
+        at_ms: entry.at_ms,
+        actor: entry.actor,
+        role: entry.role,
+        action: entry.action,
+        target: entry.target,
+        reason: entry.reason,
+        result: entry.result,
+    }
+}
+

@@ -1,0 +1,345 @@
+//! What the store knows without asking a disk: what is current, and what is still to be written where.
+//!
+//! One lock, held for moments and never across an await.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::{AuditLine, AuditRecord, StoreStatus, StoredEnvironment};
+use crate::{
+    actors::poller::SourceState,
+    clock,
+    model::Snapshot,
+    store::{AuditEntry, RevisionRow, PackedInput, StoredState},
+};
+
+/// Revisions kept for a database that is away; older ones are then missing from its history.
+const WAITING_REVISIONS_MAX: usize = 64;
+/// Audit lines kept for a database that is away.
+const WAITING_AUDIT_MAX: usize = 10_000;
+/// Audit lines listed from memory while the database is away.
+const RECENT_AUDIT_MAX: usize = 200;
+
+/// Something with two copies to write.
+#[derive(Clone)]
+pub(super) struct TwoCopies<T> {
+    pub(super) value: T,
+    pub(super) in_database: bool,
+    pub(super) in_backup: bool,
+}
+
+impl<T> TwoCopies<T> {
+    pub(super) fn unwritten(value: T) -> Self {
+        Self { value, in_database: false, in_backup: false }
+    }
+
+    fn missing(&self) -> usize {
+        usize::from(!self.in_database) + usize::from(!self.in_backup)
+    }
+}
+
+/// The snapshot served, with its packed form for as long as a copy is missing.
+pub(super) struct Current {
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) copies: TwoCopies<Bytes>,
+}
+
+/// Which half of the store a report is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Half {
+    Database,
+    Backup,
+}
+
+/// Health of one half: `None` when well.
+#[derive(Default)]
+struct HalfHealth {
+    error: Option<String>,
+}
+
+#[derive(Default)]
+struct Inner {
+    current: BTreeMap<Arc<str>, Current>,
+    /// Highest number ever seen or given out.
+    highest: BTreeMap<Arc<str>, u64>,
+    inputs: BTreeMap<String, TwoCopies<Arc<PackedInput>>>,
+    states: BTreeMap<String, TwoCopies<StoredState>>,
+    /// Replaced before the database had them.
+    waiting: VecDeque<RevisionRow>,
+    audit: VecDeque<AuditEntry>,
+    recent_audit: VecDeque<AuditRecord>,
+    database: HalfHealth,
+    backup: HalfHealth,
+    /// The database was never read: what it holds is still to be taken in.
+    is_database_unread: bool,
+}
+
+/// Shared by all incarnations of the StoreActor.
+#[derive(Default)]
+pub struct StoreMemory {
+    inner: Mutex<Inner>,
+}
+
+impl StoreMemory {
+    /// Takes in a snapshot read at start.
+    pub(super) fn restore(&self, snapshot: Snapshot, packed: Bytes, in_database: bool, in_backup: bool) {
+        let environment = Arc::clone(&snapshot.environment);
+        let copies = TwoCopies { value: packed, in_database, in_backup };
+        let current = Current { snapshot: Arc::new(snapshot), copies };
+        self.inner.lock().current.insert(environment, current);
+    }
+
+    /// Takes in an input read at start, unless a newer one is there.
+    pub(super) fn restore_input(&self, input: PackedInput, in_database: bool, in_backup: bool) {
+        let mut inner = self.inner.lock();
+        let old = inner.inputs.get(&input.source).map(|old| old.value.accepted_at_ms);
+        if old.is_none_or(|old| old < input.accepted_at_ms) {
+            let copies = TwoCopies { value: Arc::new(input), in_database, in_backup };
+            inner.inputs.insert(copies.value.source.clone(), copies);
+        }
+    }
+
+    /// Takes in a state read at start.
+    pub(super) fn restore_state(&self, state: StoredState, in_database: bool, in_backup: bool) {
+        let copies = TwoCopies { value: state, in_database, in_backup };
+        self.inner.lock().states.insert(copies.value.source.clone(), copies);
+    }
+
+    /// A number that must not be given out again.
+    pub(super) fn raise_highest(&self, environment: &Arc<str>, revision: u64) {
+        let mut inner = self.inner.lock();
+        let highest = inner.highest.entry(Arc::clone(environment)).or_default();
+        *highest = (*highest).max(revision);
+    }
+
+    pub(super) fn highest(&self, environment: &str) -> u64 {
+        self.inner.lock().highest.get(environment).copied().unwrap_or(0)
+    }
+
+    pub(super) fn current(&self, environment: &str) -> Option<Arc<Snapshot>> {
+        self.inner.lock().current.get(environment).map(|current| Arc::clone(&current.snapshot))
+    }
+
+    pub(super) fn all_current(&self) -> Vec<Arc<Snapshot>> {
+        self.inner.lock().current.values().map(|current| Arc::clone(&current.snapshot)).collect()
+    }
+
+    /// Replaces the current snapshot; the old one waits on if the database does not have it yet.
+    pub(super) fn set_current(&self, snapshot: Arc<Snapshot>, copies: TwoCopies<Bytes>, row_of_old: Option<RevisionRow>) {
+        let mut inner = self.inner.lock();
+        let environment = Arc::clone(&snapshot.environment);
+        inner.highest.insert(Arc::clone(&environment), snapshot.revision);
+        inner.current.insert(environment, Current { snapshot, copies });
+        if let Some(row) = row_of_old {
+            inner.waiting.push_back(row);
+            while inner.waiting.len() > WAITING_REVISIONS_MAX {
+                inner.waiting.pop_front();
+            }
+        }
+    }
+
+    /// What is to be written of the current snapshots: `(snapshot, packed, to database, to backup)`.
+    pub(super) fn unwritten_snapshots(&self) -> Vec<(Arc<Snapshot>, TwoCopies<Bytes>)> {
+        let inner = self.inner.lock();
+        let unwritten = inner.current.values().filter(|current| current.copies.missing() > 0);
+        unwritten.map(|current| (Arc::clone(&current.snapshot), current.copies.clone())).collect()
+    }
+
+    /// The packed current snapshot, when the database lacks it.
+    pub(super) fn unwritten_in_database(&self, environment: &str) -> Option<(Arc<Snapshot>, Bytes)> {
+        let inner = self.inner.lock();
+        let current = inner.current.get(environment).filter(|current| !current.copies.in_database)?;
+        Some((Arc::clone(&current.snapshot), current.copies.value.clone()))
+    }
+
+    pub(super) fn snapshot_written(&self, environment: &str, revision: u64, half: Half) {
+        let mut inner = self.inner.lock();
+        let Some(current) = inner.current.get_mut(environment).filter(|c| c.snapshot.revision == revision) else {
+            return;
+        };
+        match half {
+            Half::Database => current.copies.in_database = true,
+            Half::Backup => current.copies.in_backup = true,
+        }
+        if current.copies.missing() == 0 {
+            // Both have it: the packed bytes are not needed in memory any more.
+            current.copies.value = Bytes::new();
+        }
+    }
+
+    pub(super) fn is_durable(&self, environment: &str) -> bool {
+        let inner = self.inner.lock();
+        inner.current.get(environment).is_some_and(|current| current.copies.missing() < 2)
+    }
+
+    /// Takes the oldest revision that the database lacks.
+    pub(super) fn first_waiting(&self) -> Option<RevisionRow> {
+        self.inner.lock().waiting.front().cloned()
+    }
+
+    pub(super) fn waiting_written(&self) {
+        self.inner.lock().waiting.pop_front();
+    }
+
+    pub(super) fn set_input(&self, input: Arc<PackedInput>) {
+        self.inner.lock().inputs.insert(input.source.clone(), TwoCopies::unwritten(input));
+    }
+
+    pub(super) fn inputs(&self) -> Vec<Arc<PackedInput>> {
+        self.inner.lock().inputs.values().map(|input| Arc::clone(&input.value)).collect()
+    }
+
+    pub(super) fn unwritten_inputs(&self) -> Vec<TwoCopies<Arc<PackedInput>>> {
+        self.inner.lock().inputs.values().filter(|input| input.missing() > 0).cloned().collect()
+    }
+
+    pub(super) fn input_written(&self, input: &PackedInput, half: Half) {
+        let mut inner = self.inner.lock();
+        let same = |kept: &&mut TwoCopies<Arc<PackedInput>>| kept.value.digest == input.digest;
+        if let Some(kept) = inner.inputs.get_mut(&input.source).filter(same) {
+            match half {
+                Half::Database => kept.in_database = true,
+                Half::Backup => kept.in_backup = true,
+            }
+        }
+    }
+
+    pub(super) fn set_state(&self, source: &str, state: &SourceState) {
+        let stored = StoredState {
+            source: source.to_owned(),
+            updated_at_ms: clock::now_ms(),
+            body: serde_json::to_string(state).expect("a state has string keys only"),
+        };
+        self.inner.lock().states.insert(source.to_owned(), TwoCopies::unwritten(stored));
+    }
+
+    /// A source's state as read at start; the default when there is none.
+    pub fn source_state(&self, source: &str) -> SourceState {
+        let inner = self.inner.lock();
+        let body = inner.states.get(source).map(|state| state.value.body.as_str());
+        body.and_then(|body| serde_json::from_str(body).ok()).unwrap_or_default()
+    }
+
+    pub(super) fn unwritten_states(&self) -> Vec<TwoCopies<StoredState>> {
+        self.inner.lock().states.values().filter(|state| state.missing() > 0).cloned().collect()
+    }
+
+    pub(super) fn state_written(&self, state: &StoredState, half: Half) {
+        let mut inner = self.inner.lock();
+        if let Some(kept) = inner.states.get_mut(&state.source).filter(|kept| kept.value == *state) {
+            match half {
+                Half::Database => kept.in_database = true,
+                Half::Backup => kept.in_backup = true,
+            }
+        }
+    }
+
+    /// Queues an audit line; `false` when the queue is full and the line is only logged.
+    pub(super) fn queue_audit(&self, record: AuditRecord) -> bool {
+        let mut inner = self.inner.lock();
+        inner.recent_audit.push_front(record.clone());
+        inner.recent_audit.truncate(RECENT_AUDIT_MAX);
+        if inner.audit.len() >= WAITING_AUDIT_MAX {
+            return false;
+        }
+        inner.audit.push_back(AuditEntry {
+            uid: uuid::Uuid::new_v4().to_string(),
+            at_ms: record.at_ms,
+            actor: record.actor,
+            role: record.role,
+            action: record.action,
+            target: record.target,
+            reason: record.reason,
+            result: record.result,
+        });
+        true
+    }
+
+    pub(super) fn first_audit(&self, number: usize) -> Vec<AuditEntry> {
+        self.inner.lock().audit.iter().take(number).cloned().collect()
+    }
+
+    /// Takes written lines off the queue; lines queued meanwhile stay.
+    pub(super) fn audit_written(&self, written: &[AuditEntry]) {
+        let mut inner = self.inner.lock();
+        for entry in written {
+            if inner.audit.front().is_some_and(|first| first.uid == entry.uid) {
+                inner.audit.pop_front();
+            }
+        }
+    }
+
+    /// Lines known without the database, newest first; all recent ones, or only those not written yet.
+    pub(super) fn audit_lines(&self, only_unwritten: bool) -> Vec<AuditLine> {
+        let inner = self.inner.lock();
+        let number = if only_unwritten { inner.audit.len() } else { RECENT_AUDIT_MAX };
+        let recent = inner.recent_audit.iter().take(number);
+        recent.map(|record| AuditLine { id: None, record: record.clone() }).collect()
+    }
+
+    /// Notes how a half fared; `true` when that changed.
+    pub(super) fn set_health(&self, half: Half, error: Option<String>) -> bool {
+        let mut inner = self.inner.lock();
+        let health = match half {
+            Half::Database => &mut inner.database,
+            Half::Backup => &mut inner.backup,
+        };
+        let is_change = health.error.is_some() != error.is_some();
+        health.error = error;
+        is_change
+    }
+
+    pub(super) fn is_well(&self, half: Half) -> bool {
+        let inner = self.inner.lock();
+        match half {
+            Half::Database => inner.database.error.is_none(),
+            Half::Backup => inner.backup.error.is_none(),
+        }
+    }
+
+    /// The database was not read at start.
+    pub(super) fn set_database_unread(&self, is_unread: bool) {
+        self.inner.lock().is_database_unread = is_unread;
+    }
+
+    pub(super) fn is_database_unread(&self) -> bool {
+        self.inner.lock().is_database_unread
+    }
+
+
+    /// Number of writes still to be made.
+    pub(super) fn pending(&self) -> usize {
+        let inner = self.inner.lock();
+        let snapshots: usize = inner.current.values().map(|current| current.copies.missing()).sum();
+        let inputs: usize = inner.inputs.values().map(TwoCopies::missing).sum();
+        let states: usize = inner.states.values().map(TwoCopies::missing).sum();
+        snapshots + inputs + states + inner.waiting.len() + inner.audit.len()
+    }
+
+    pub(super) fn has_pending(&self) -> bool {
+        self.pending() > 0 || self.is_database_unread() || !self.is_well(Half::Database)
+    }
+
+    pub(super) fn status(&self) -> StoreStatus {
+        let pending = self.pending();
+        let inner = self.inner.lock();
+        let environment = |(name, current): (&Arc<str>, &Current)| StoredEnvironment {
+            name: name.to_string(),
+            is_durable: current.copies.missing() < 2,
+        };
+        StoreStatus {
+            database_up: inner.database.error.is_none(),
+            database_error: inner.database.error.clone(),
+            backup_up: inner.backup.error.is_none(),
+            backup_error: inner.backup.error.clone(),
+            pending,
+            queued_audit: inner.audit.len(),
+            environments: inner.current.iter().map(environment).collect(),
+        }
+    }
+}

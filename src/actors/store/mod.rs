@@ -1,0 +1,372 @@
+//! Keeps what is served: the current snapshot per environment in memory, its history in SQL, a backup on disk.
+//!
+//! Also keeps each source's last accepted input, its pause, and the audit. Parses no upstream format and computes
+//! nothing heavy: packing, hashing and compressing happen elsewhere.
+//!
+//! Messages in: [`GetSnapshot`] (HTTP workers), [`Publish`], [`SaveInput`], [`LoadInputs`] (ConfigServiceActor),
+//! [`SaveSourceState`] (PollerActor), [`Audit`], [`ListAudit`], [`GetStoreStatus`] (control plane). Messages out: none.
+//!
+//! What is kept in memory lives in [`StoreMemory`], which outlives the actor, so that a restart loses nothing even when
+//! neither database nor backup can be written. What could not be written is written by the flush, which a timer starts
+//! again for ever. `Quit` flushes once more before it answers.
+
+mod flush;
+mod memory;
+mod publish;
+
+use std::{sync::Arc, time::Duration};
+
+use actix::{
+    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, Message, MessageResult,
+    ResponseActFuture, ResponseFuture, fut::wrap_future,
+};
+use bytes::Bytes;
+
+pub use self::memory::StoreMemory;
+use super::{Ping, Quit, board::Board, poller::SourceState};
+use crate::{
+    metrics::Metrics,
+    model::{Candidate, Snapshot},
+    settings,
+    store::{Store, PackedInput},
+};
+
+/// Room for every HTTP worker asking at once after each revision, many times over.
+const MAILBOX: usize = 1024;
+/// How often unwritten things are tried again.
+const FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// How long the last flush may take when the service stops.
+const LAST_FLUSH_LIMIT: Duration = Duration::from_secs(5);
+
+/// Asks for the latest snapshot. Sent by the workers' snapshot readers when the revision has moved.
+#[derive(Clone, Message)]
+#[rtype(result = "Option<Arc<Snapshot>>")]
+pub struct GetSnapshot {
+    /// Which environment.
+    pub environment: Arc<str>,
+}
+
+/// Makes a candidate the current snapshot. Sent by the ConfigServiceActor; may be sent twice.
+#[derive(Clone, Message)]
+#[rtype(result = "Published")]
+pub struct Publish {
+    /// What to serve.
+    pub candidate: Arc<Candidate>,
+    /// The same, packed for database and backup.
+    pub packed: Bytes,
+}
+
+/// How a publish ended; it cannot fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The revision that has this content.
+    pub revision: u64,
+    /// `false` when the current snapshot already had it.
+    pub is_new: bool,
+}
+
+/// Keeps a source's accepted input. Sent by the ConfigServiceActor; answered at once, written soon.
+#[derive(Clone, Message)]
+#[rtype(result = "()")]
+pub struct SaveInput {
+    /// The input.
+    pub input: Arc<PackedInput>,
+}
+
+/// Asks for every source's last accepted input. Sent by the ConfigServiceActor when it starts.
+#[derive(Clone, Message)]
+#[rtype(result = "Vec<Arc<PackedInput>>")]
+pub struct LoadInputs;
+
+/// Keeps a source's pause and last success. Sent by the PollerActor; answered when one copy is durable or a moment
+/// has passed.
+#[derive(Clone, Message)]
+#[rtype(result = "()")]
+pub struct SaveSourceState {
+    /// Which source.
+    pub source: String,
+    /// What to keep.
+    pub state: SourceState,
+}
+
+/// Keeps a line of the audit. Sent by the control plane after each action; answered at once, written soon.
+#[derive(Clone, Message)]
+#[rtype(result = "()")]
+pub struct Audit {
+    /// The line.
+    pub entry: AuditRecord,
+}
+
+/// Who did what, when, why, with which result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditRecord {
+    /// Unix milliseconds.
+    pub at_ms: i64,
+    /// Token name.
+    pub actor: String,
+    /// Role it acted with.
+    pub role: String,
+    /// `source.pause`.
+    pub action: String,
+    /// What it was done to.
+    pub target: String,
+    /// Why, if said.
+    pub reason: Option<String>,
+    /// `ok`, or why not.
+    pub result: String,
+}
+
+/// A line of the audit as listed.
+#[derive(Clone, Debug)]
+pub struct AuditLine {
+    /// Database id; `None`: not written yet.
+    pub id: Option<i64>,
+    /// The line.
+    pub record: AuditRecord,
+}
+
+/// Asks for the audit, newest first. Sent by the control plane.
+#[derive(Clone, Message)]
+#[rtype(result = "AuditPage")]
+pub struct ListAudit {
+    /// At most so many.
+    pub limit: u64,
+    /// Only those with a smaller id.
+    pub before: Option<i64>,
+}
+
+/// A page of the audit.
+#[derive(Clone, Debug)]
+pub struct AuditPage {
+    /// Newest first.
+    pub lines: Vec<AuditLine>,
+    /// Why only recent lines from memory are listed, when the database did not answer.
+    pub database_error: Option<String>,
+}
+
+/// Asks how storage is doing. Sent by the control plane.
+#[derive(Clone, Message)]
+#[rtype(result = "StoreStatus")]
+pub struct GetStoreStatus;
+
+/// How storage is doing.
+#[derive(Clone, Debug)]
+pub struct StoreStatus {
+    /// Whether the last database call succeeded.
+    pub database_up: bool,
+    /// Why not.
+    pub database_error: Option<String>,
+    /// Whether the last backup write succeeded.
+    pub backup_up: bool,
+    /// Why not.
+    pub backup_error: Option<String>,
+    /// Writes still to be made.
+    pub pending: usize,
+    /// Audit lines still to be written.
+    pub queued_audit: usize,
+    /// Per environment with a snapshot.
+    pub environments: Vec<StoredEnvironment>,
+}
+
+/// How an environment's snapshot is stored.
+#[derive(Clone, Debug)]
+pub struct StoredEnvironment {
+    /// Environment name.
+    pub name: String,
+    /// In at least one of database and backup.
+    pub is_durable: bool,
+}
+
+/// Everything that outlives one incarnation.
+pub struct StoreContext {
+    /// Database and backup.
+    pub store: Store,
+    /// What is current and what is still to be written.
+    pub memory: StoreMemory,
+    /// Where revisions are announced.
+    pub board: Arc<Board>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Retention.
+    pub settings: settings::Database,
+    /// One publish at a time.
+    publishing: tokio::sync::Mutex<()>,
+}
+
+impl StoreContext {
+    /// Announces what was loaded; to be made before any actor runs.
+    pub fn new(
+        store: Store,
+        memory: StoreMemory,
+        board: Arc<Board>,
+        metrics: Arc<Metrics>,
+        settings: settings::Database,
+    ) -> Arc<Self> {
+        let publishing = tokio::sync::Mutex::new(());
+        let context = Self { store, memory, board, metrics, settings, publishing };
+        for environment in context.board.environments() {
+            context.metrics.environment_known(&environment.name);
+        }
+        context.announce_loaded();
+        Arc::new(context)
+    }
+}
+
+/// See the module's first paragraph.
+pub struct StoreActor {
+    context: Arc<StoreContext>,
+    is_flushing: bool,
+}
+
+impl StoreActor {
+    /// A new incarnation over the same memory.
+    pub fn new(context: Arc<StoreContext>) -> Self {
+        Self { context, is_flushing: false }
+    }
+
+    /// Writes what is unwritten, unless that is under way.
+    fn flush(&mut self, ctx: &mut Context<Self>) {
+        fail::fail_point!("store.timer");
+        if self.is_flushing || !self.context.memory.has_pending() {
+            return;
+        }
+        self.is_flushing = true;
+        let context = Arc::clone(&self.context);
+        let flush = async move {
+            fail::fail_point!("store.flush_future");
+            context.flush().await;
+        };
+        ctx.spawn(wrap_future::<_, Self>(flush).map(|(), this, _| this.is_flushing = false));
+    }
+}
+
+impl Actor for StoreActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        self.flush(ctx);
+        ctx.run_interval(FLUSH_EVERY, Self::flush);
+    }
+}
+
+impl Handler<Ping> for StoreActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Ping, _: &mut Context<Self>) {
+        fail::fail_point!("store.Ping");
+    }
+}
+
+impl Handler<Quit> for StoreActor {
+    // Other messages may still come while the last things are written; then the actor stops itself.
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, _: Quit, _: &mut Context<Self>) -> Self::Result {
+        fail::fail_point!("store.Quit");
+        let context = Arc::clone(&self.context);
+        let last = async move {
+            fail::fail_point!("store.quit_future");
+            context.finish(LAST_FLUSH_LIMIT).await;
+        };
+        Box::pin(wrap_future::<_, Self>(last).map(|(), _, ctx| ctx.stop()))
+    }
+}
+
+impl Handler<GetSnapshot> for StoreActor {
+    type Result = MessageResult<GetSnapshot>;
+
+    fn handle(&mut self, message: GetSnapshot, _: &mut Context<Self>) -> Self::Result {
+        fail::fail_point!("store.GetSnapshot");
+        MessageResult(self.context.memory.current(&message.environment))
+    }
+}
+
+impl Handler<Publish> for StoreActor {
+    // Waits for the disk; reads must not wait for it. `StoreContext::publish` lets one publish in at a time.
+    type Result = ResponseActFuture<Self, Published>;
+
+    fn handle(&mut self, message: Publish, _: &mut Context<Self>) -> Self::Result {
+        fail::fail_point!("store.Publish");
+        let context = Arc::clone(&self.context);
+        let publish = async move {
+            fail::fail_point!("store.publish_future");
+            context.publish(message.candidate, message.packed).await
+        };
+        let publish = wrap_future::<_, Self>(publish);
+        Box::pin(publish.map(|published, this, ctx| {
+            this.flush(ctx);
+            published
+        }))
+    }
+}
+
+impl Handler<SaveInput> for StoreActor {
+    type Result = ();
+
+    fn handle(&mut self, message: SaveInput, ctx: &mut Context<Self>) {
+        fail::fail_point!("store.SaveInput");
+        self.context.memory.set_input(message.input);
+        self.flush(ctx);
+    }
+}
+
+impl Handler<LoadInputs> for StoreActor {
+    type Result = MessageResult<LoadInputs>;
+
+    fn handle(&mut self, _: LoadInputs, _: &mut Context<Self>) -> Self::Result {
+        fail::fail_point!("store.LoadInputs");
+        MessageResult(self.context.memory.inputs())
+    }
+}
+
+impl Handler<SaveSourceState> for StoreActor {
+    // The answer waits for one durable copy, beside other messages.
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, message: SaveSourceState, ctx: &mut Context<Self>) -> Self::Result {
+        fail::fail_point!("store.SaveSourceState");
+        self.context.memory.set_state(&message.source, &message.state);
+        self.flush(ctx);
+        let context = Arc::clone(&self.context);
+        Box::pin(async move {
+            fail::fail_point!("store.save_state_future");
+            context.write_states_to_backup().await;
+        })
+    }
+}
+
+impl Handler<Audit> for StoreActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Audit, ctx: &mut Context<Self>) {
+        fail::fail_point!("store.Audit");
+        if !self.context.memory.queue_audit(message.entry) {
+            self.context.metrics.audit_dropped();
+        }
+        self.flush(ctx);
+    }
+}
+
+impl Handler<ListAudit> for StoreActor {
+    // Waits for the database beside other messages.
+    type Result = ResponseFuture<AuditPage>;
+
+    fn handle(&mut self, message: ListAudit, _: &mut Context<Self>) -> Self::Result {
+        fail::fail_point!("store.ListAudit");
+        let context = Arc::clone(&self.context);
+        Box::pin(async move {
+            fail::fail_point!("store.list_audit_future");
+            context.list_audit(message.limit, message.before).await
+        })
+    }
+}
+
+impl Handler<GetStoreStatus> for StoreActor {
+    type Result = MessageResult<GetStoreStatus>;
+
+    fn handle(&mut self, _: GetStoreStatus, _: &mut Context<Self>) -> Self::Result {
+        fail::fail_point!("store.GetStoreStatus");
+        MessageResult(self.context.memory.status())
+    }
+}

@@ -1,0 +1,187 @@
+//! The publishing order: number, one durable copy, current, announce; the other copy follows.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::time::{Instant, timeout_at};
+use tracing::{error, info};
+
+use super::{
+    Published, StoreContext,
+    memory::{Half, TwoCopies},
+};
+use crate::{
+    clock,
+    model::{Candidate, Encodings, Snapshot},
+    store::{Inserted, RevisionRow, packed},
+};
+
+/// How long a revision waits for its first durable copy before it is served without one.
+const DURABLE_LIMIT: Duration = Duration::from_millis(250);
+/// The database's part of that time; the rest is for the backup.
+const DATABASE_LIMIT: Duration = Duration::from_millis(150);
+
+impl StoreContext {
+    /// Makes a candidate current. Never fails: without database and backup it is served all the same.
+    pub(super) async fn publish(&self, candidate: Arc<Candidate>, packed: Bytes) -> Published {
+        let _one_at_a_time = self.publishing.lock().await;
+        let environment = Arc::clone(&candidate.environment);
+        if let Some(current) = self.memory.current(&environment).filter(|current| current.hash == candidate.hash) {
+            return Published { revision: current.revision, is_new: false };
+        }
+        let revision = self.publish_anew(candidate, packed).await;
+        Published { revision, is_new: true }
+    }
+
+    /// Gives the candidate a number and serves it under that, whatever is served now.
+    async fn publish_anew(&self, candidate: Arc<Candidate>, packed: Bytes) -> u64 {
+        let started = Instant::now();
+        let (revision, copies) = self.store_first_copy(&candidate, packed, started).await;
+        let made = Arc::clone(&candidate);
+        let snapshot = match tokio::task::spawn_blocking(move || made.at_revision(revision)).await {
+            Ok(snapshot) => snapshot,
+            // Only at the end of the process are blocking tasks refused.
+            Err(_) => candidate.at_revision(revision),
+        };
+        self.make_current(snapshot, copies);
+        self.metrics.published(started.elapsed().as_secs_f64());
+        let meta = &candidate.meta;
+        info!(
+            environment = &*candidate.environment,
+            revision,
+            features = meta.features,
+            experiments = meta.experiments,
+            cause = meta.cause,
+            "published revision {revision} of {} with {} features and {} experiments",
+            candidate.environment,
+            meta.features,
+            meta.experiments
+        );
+        revision
+    }
+
+    /// Allots a number and waits, within the limit, for one durable copy under it.
+    async fn store_first_copy(&self, candidate: &Candidate, packed: Bytes, started: Instant) -> (u64, TwoCopies<Bytes>) {
+        let mut revision = self.memory.highest(&candidate.environment) + 1;
+        let mut copies = TwoCopies::unwritten(packed.clone());
+        while self.memory.is_well(Half::Database) {
+            let row = RevisionRow::new(candidate, revision, packed.clone());
+            let insert = self.store.database().insert_revision(&row);
+            match timeout_at(started + DATABASE_LIMIT, insert).await {
+                Ok(Ok(Inserted::New | Inserted::AlreadyThere)) => {
+                    copies.in_database = true;
+                    return (revision, copies);
+                }
+                Ok(Ok(Inserted::Taken { highest })) => revision = highest.max(revision) + 1,
+                Ok(Err(failure)) => self.report(Half::Database, Err(&failure)),
+                // Too slow for a reader to wait for; the flush finds out whether it got through.
+                Err(_) => break,
+            }
+        }
+        let backup = self.store.backup().write_snapshot(
+            &candidate.environment,
+            revision,
+            clock::to_ms(candidate.created_at),
+            &candidate.hash,
+            &packed,
+        );
+        match timeout_at(started + DURABLE_LIMIT, backup).await {
+            Ok(Ok(())) => {
+                copies.in_backup = true;
+                self.report(Half::Backup, Ok(()));
+            }
+            Ok(Err(failure)) => self.report(Half::Backup, Err(&failure)),
+            Err(_) => {}
+        }
+        if !copies.in_backup {
+            let name = &*candidate.environment;
+            error!(environment = name, revision, "revision {revision} of {name} is served without a durable copy");
+        }
+        (revision, copies)
+    }
+
+    /// Swaps the snapshot in, then announces it; compression follows off the request path.
+    fn make_current(&self, snapshot: Snapshot, copies: TwoCopies<Bytes>) {
+        let snapshot = Arc::new(snapshot);
+        let environment = Arc::clone(&snapshot.environment);
+        let replaced = self.memory.unwritten_in_database(&environment);
+        let row_of_old = replaced.map(|(old, packed)| row_of(&old, packed));
+        self.memory.set_current(Arc::clone(&snapshot), copies, row_of_old);
+        self.announce(&snapshot);
+    }
+
+    pub(super) fn announce(&self, snapshot: &Arc<Snapshot>) {
+        let environment = &snapshot.environment;
+        self.metrics.snapshot_served(environment, snapshot.revision, self.memory.is_durable(environment));
+        if let Some(cell) = self.board.environment(environment) {
+            cell.announce(snapshot.revision);
+        }
+        let snapshot = Arc::clone(snapshot);
+        tokio::task::spawn_blocking(move || compress(&snapshot));
+    }
+
+    /// Serves the current content of an environment under a higher number, because its own turned out to be taken.
+    pub(super) async fn renumber(&self, environment: &Arc<str>, revision: u64, packed: Bytes, highest: u64) {
+        let _one_at_a_time = self.publishing.lock().await;
+        self.memory.raise_highest(environment, highest);
+        let is_current = self.memory.current(environment).is_some_and(|current| current.revision == revision);
+        if !is_current {
+            return;
+        }
+        let name = environment.to_string();
+        let unpacked = {
+            let packed = packed.clone();
+            tokio::task::spawn_blocking(move || packed::unpack_candidate(&name, &packed)).await
+        };
+        match unpacked {
+            Ok(Ok(candidate)) => {
+                self.publish_anew(Arc::new(candidate), packed).await;
+            }
+            Ok(Err(failure)) => error!(environment = &**environment, "cannot renumber {environment}: {}", failure.explain()),
+            Err(_) => {}
+        }
+    }
+}
+
+/// The database row of a snapshot that was published before the database took it.
+pub(super) fn row_of(snapshot: &Snapshot, packed: Bytes) -> RevisionRow {
+    let documents = snapshot.documents.values();
+    RevisionRow {
+        environment: snapshot.environment.to_string(),
+        revision: snapshot.revision,
+        hash: snapshot.hash.clone(),
+        cause: snapshot.meta.cause.clone(),
+        features: snapshot.meta.features as u64,
+        experiments: snapshot.meta.experiments as u64,
+        size_bytes: documents.map(|document| document.body.len() as u64).sum(),
+        published_at_ms: clock::to_ms(snapshot.published_at),
+        body: packed,
+    }
+}
+
+/// Makes the compressed bodies of every document that has none yet.
+fn compress(snapshot: &Snapshot) {
+    for document in snapshot.documents.values() {
+        // A document that did not change is shared with the last revision, bodies included.
+        if document.encodings.get().is_none() {
+            drop(document.encodings.set(encodings(&document.body)));
+        }
+    }
+}
+
+/// Compresses one body three ways, at levels that cost milliseconds per megabyte.
+pub fn encodings(body: &[u8]) -> Encodings {
+    use std::io::Write as _;
+    // Writing to memory does not fail; should it all the same, the identity bytes are a valid fallback for nobody,
+    // so an empty body must never be stored: `expect` states the proof.
+    const PROOF: &str = "compressing into memory does no I/O";
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
+    gzip.write_all(body).expect(PROOF);
+    let gzip = gzip.finish().expect(PROOF);
+    let mut brotli = Vec::new();
+    let parameters = brotli::enc::BrotliEncoderParams { quality: 5, size_hint: body.len(), ..Default::default() };
+    let mut input = body;
+    brotli::BrotliCompress(&mut input, &mut brotli, &parameters).expect(PROOF);
+    let zstd = zstd::bulk::compress(body, 3).expect(PROOF);
+    Encodings { gzip: gzip.into(), brotli: brotli.into(), zstd: zstd.into() }
+}

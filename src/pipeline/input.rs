@@ -1,0 +1,224 @@
+//! A source's accepted input: the raw bytes it was made from, what stands in for its bad items, and how both rest.
+//!
+//! At rest it is one header line of JSON, then the raw bytes of every part, one after the other. Reading it back runs
+//! the parts through [`super::validate`] again, so that a newer version of stitchd sees them with its own eyes.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{FieldNames, Refusal, guard, payload::ExperimentList, payload::Payload, validate};
+
+/// One SDK connection's accepted payload.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PayloadPart {
+    /// The bytes as fetched.
+    pub raw: Bytes,
+    /// What they mean.
+    pub payload: Arc<Payload>,
+}
+
+/// The accepted list of experiments.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExperimentsPart {
+    /// The bytes as fetched.
+    pub raw: Bytes,
+    /// What they mean.
+    pub list: Arc<ExperimentList>,
+}
+
+/// Everything accepted from one source so far.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SourceInput {
+    /// Payloads by client key.
+    pub payloads: BTreeMap<String, PayloadPart>,
+    /// Experiments, where the source has a management API.
+    pub experiments: Option<ExperimentsPart>,
+}
+
+impl SourceInput {
+    /// Takes a payload in; `true` when its meaning changed.
+    ///
+    /// Fails when the document is refused; then nothing has changed.
+    pub fn take_payload(&mut self, source: &str, key: &str, raw: &Bytes) -> Result<bool, Refusal> {
+        let old = self.payloads.get(key);
+        if old.is_some_and(|part| part.raw == *raw) {
+            return Ok(false);
+        }
+        let old = old.map(|part| Arc::clone(&part.payload));
+        let new = validate::payload(source, raw, old.as_deref())?;
+        guard::payload_not_emptied(old.as_deref(), &new)?;
+        let is_news = old.as_deref() != Some(&new);
+        let part = PayloadPart { raw: raw.clone(), payload: Arc::new(new) };
+        match self.payloads.entry(key.to_owned()) {
+            // Same meaning: keep the allocated one, take the bytes.
+            Entry::Occupied(mut entry) if !is_news => entry.get_mut().raw = raw.clone(),
+            Entry::Occupied(mut entry) => drop(entry.insert(part)),
+            Entry::Vacant(entry) => drop(entry.insert(part)),
+        }
+        Ok(is_news)
+    }
+
+    /// Takes a list of experiments in; `true` when its meaning changed.
+    ///
+    /// Fails when the document is refused; then nothing has changed.
+    pub fn take_experiments(&mut self, source: &str, raw: &Bytes, fields: &FieldNames) -> Result<bool, Refusal> {
+        if self.experiments.as_ref().is_some_and(|part| part.raw == *raw) {
+            return Ok(false);
+        }
+        let old = self.experiments.as_ref().map(|part| Arc::clone(&part.list));
+        let new = validate::experiments(source, raw, old.as_deref(), fields)?;
+        guard::experiments_not_emptied(old.as_deref(), &new)?;
+        let is_news = old.as_deref() != Some(&new);
+        let list = old.filter(|_| !is_news).unwrap_or_else(|| Arc::new(new));
+        self.experiments = Some(ExperimentsPart { raw: raw.clone(), list });
+        Ok(is_news)
+    }
+
+    /// Spells the input for storage.
+    pub fn to_bytes(&self) -> Bytes {
+        let mut header = Header { version: 1, payloads: Vec::new(), experiments: None };
+        let mut raw = Vec::new();
+        for (key, part) in &self.payloads {
+            let payload = &part.payload;
+            let stand_in = |key: &Arc<str>| {
+                let feature = payload.features.get(key)?;
+                Some((key.to_string(), feature.definition.to_value()))
+            };
+            header.payloads.push(PayloadHeader {
+                key: key.clone(),
+                bytes: part.raw.len(),
+                last_good: payload.from_last_good.iter().filter_map(stand_in).collect(),
+            });
+            raw.extend_from_slice(&part.raw);
+        }
+        if let Some(part) = &self.experiments {
+            let is_stand_in = |id: &String| part.list.from_last_good.contains(id);
+            let of = part.list.experiments.iter().filter(|experiment| is_stand_in(&experiment.id));
+            header.experiments = Some(ExperimentsHeader {
+                bytes: part.raw.len(),
+                last_good: of.map(|experiment| experiment.definition.to_value()).collect(),
+            });
+            raw.extend_from_slice(&part.raw);
+        }
+        let mut bytes = serde_json::to_vec(&header).expect("the header has string keys and finite numbers");
+        bytes.push(b'\n');
+        bytes.extend_from_slice(&raw);
+        bytes.into()
+    }
+
+    /// Reads an input back. Parts that this version refuses are left out; why is in the second value.
+    pub fn from_bytes(source: &str, bytes: &Bytes, fields: &FieldNames) -> (Self, Vec<String>) {
+        let mut input = Self::default();
+        let mut notes = Vec::new();
+        let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(0);
+        let header: Header = match serde_json::from_slice(&bytes[..end]) {
+            Ok(header) => header,
+            Err(error) => return (input, vec![format!("its header cannot be read: {error}")]),
+        };
+        let mut at = (end + 1).min(bytes.len());
+        let mut cut = |length: usize| {
+            let from = at;
+            at = at.saturating_add(length).min(bytes.len());
+            bytes.slice(from..at)
+        };
+        for part in header.payloads {
+            let raw = cut(part.bytes);
+            let stand_ins = json!({ "features": part.last_good }).to_string();
+            let restored = validate::payload(source, stand_ins.as_bytes(), None)
+                .and_then(|last_good| validate::payload(source, &raw, Some(&last_good)));
+            match restored {
+                Ok(payload) => {
+                    let payload = Arc::new(payload);
+                    input.payloads.insert(part.key, PayloadPart { raw, payload });
+                }
+                Err(refusal) => notes.push(refusal.to_string()),
+            }
+        }
+        if let Some(part) = header.experiments {
+            let raw = cut(part.bytes);
+            let stand_ins = json!({ "experiments": part.last_good }).to_string();
+            let restored = validate::experiments(source, stand_ins.as_bytes(), None, fields)
+                .and_then(|last_good| validate::experiments(source, &raw, Some(&last_good), fields));
+            match restored {
+                Ok(list) => input.experiments = Some(ExperimentsPart { raw, list: Arc::new(list) }),
+                Err(refusal) => notes.push(refusal.to_string()),
+            }
+        }
+        (input, notes)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    version: u32,
+    payloads: Vec<PayloadHeader>,
+    experiments: Option<ExperimentsHeader>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PayloadHeader {
+    key: String,
+    bytes: usize,
+    last_good: BTreeMap<String, Value>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ExperimentsHeader {
+    bytes: usize,
+    last_good: Vec<Value>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields() -> FieldNames {
+        FieldNames::default()
+    }
+
+    fn payload(features: &Value) -> Bytes {
+        json!({ "features": features }).to_string().into()
+    }
+
+    #[test]
+    fn a_bad_feature_is_served_from_its_last_good_version_even_after_a_restart() {
+        let mut input = SourceInput::default();
+        assert!(input.take_payload("s", "k", &payload(&json!({"a": {"defaultValue": 1}, "b": {}}))).unwrap());
+        let bad = payload(&json!({"a": {"rules": 7}, "b": {"defaultValue": 2}}));
+        assert!(input.take_payload("s", "k", &bad).unwrap());
+        let (restored, notes) = SourceInput::from_bytes("s", &input.to_bytes(), &fields());
+        assert_eq!(notes, Vec::<String>::new());
+        for input in [&input, &restored] {
+            let payload = &input.payloads["k"].payload;
+            assert_eq!(payload.features["a"].definition.as_str(), r#"{"defaultValue":1}"#);
+            assert_eq!(payload.features["b"].definition.as_str(), r#"{"defaultValue":2}"#);
+            assert_eq!(payload.from_last_good, [Arc::from("a")]);
+            assert_eq!(payload.issues[0].path, "features.a.rules");
+        }
+        assert_eq!(restored, input);
+    }
+
+    #[test]
+    fn an_emptied_payload_is_refused_and_changes_nothing() {
+        let mut input = SourceInput::default();
+        input.take_payload("s", "k", &payload(&json!({"a": {}}))).unwrap();
+        let before = input.clone();
+        let refusal = input.take_payload("s", "k", &payload(&json!({}))).unwrap_err();
+        assert_eq!(refusal.code(), "empty_features");
+        assert_eq!(input, before);
+    }
+
+    #[test]
+    fn a_new_date_alone_is_no_news() {
+        let mut input = SourceInput::default();
+        let dated = |date: &str| Bytes::from(json!({"features": {"a": {}}, "dateUpdated": date}).to_string());
+        assert!(input.take_payload("s", "k", &dated("2026-01-01")).unwrap());
+        assert!(!input.take_payload("s", "k", &dated("2026-01-02")).unwrap());
+    }
+}

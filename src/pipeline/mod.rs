@@ -1,0 +1,58 @@
+//! From raw bytes to one merged configuration: validate → adapt → stitch, with the guards that keep emptiness out.
+//!
+//! Pure: no clock, no I/O, no actor. The fourth stage, *store*, is I/O and therefore not here: `ConfigServiceActor`
+//! runs these functions on a blocking thread and hands what they make to `StoreActor`.
+//!
+//! A malformed item is dropped in [`validate`] (its last good version is put in its place), a malformed document is
+//! refused there as a whole ([`Refusal`]), and a well-formed but empty one is refused by [`guard`].
+
+pub mod adapt;
+pub mod guard;
+pub mod input;
+pub mod overrides;
+pub mod payload;
+pub mod stitch;
+pub mod validate;
+
+pub use adapt::FieldNames;
+pub use payload::{ExperimentList, Payload};
+
+/// Why a whole document is not taken. The last accepted one stays in force.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Not JSON, or a member of the wrong type.
+    #[error("{message}")]
+    Malformed {
+        /// What is wrong.
+        message: String,
+    },
+    /// Larger than a limit.
+    #[error("{what} has {got} items, more than the limit of {limit}")]
+    TooMany {
+        /// Member of the document.
+        what: &'static str,
+        /// Number of items.
+        got: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// Well-formed, but empty where the last accepted one was not.
+    #[error("{message}")]
+    Empty {
+        /// `empty_features`, `empty_experiments`, `empty_view`, `empty_source`.
+        code: &'static str,
+        /// What was there before.
+        message: String,
+    },
+}
+
+impl Refusal {
+    /// Stable word for answers and metrics.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed { .. } => "malformed",
+            Self::TooMany { .. } => "too_many_items",
+            Self::Empty { code, .. } => code,
+        }
+    }
+}
