@@ -3,3 +3,4 @@ pub mod clock;
 pub mod model;
 pub mod pipeline;
 pub mod settings;
+pub mod views;
