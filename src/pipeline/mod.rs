@@ -7,6 +7,7 @@
 //! refused there as a whole ([`Refusal`]), and a well-formed but empty one is refused by [`guard`].
 
 pub mod adapt;
+pub mod dates;
 pub mod guard;
 pub mod input;
 pub mod overrides;
