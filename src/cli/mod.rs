@@ -1,0 +1,2 @@
+//! The commands of the binary, one module each.
+pub mod demo;
