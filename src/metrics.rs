@@ -38,7 +38,9 @@ use prometheus_client::{
 };
 
 /// Bounds in seconds, from a fast publish to a poll that ran into its limits.
-const SECONDS: [f64; 12] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+const SECONDS: [f64; 12] = [
+    0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
+];
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct SourceLabel {
@@ -153,32 +155,100 @@ impl Default for Metrics {
 impl Metrics {
     fn register_configuration(&mut self) {
         let r = &mut self.registry;
-        r.register("source_age_seconds", "Seconds since the last successful check", self.source_age.clone());
-        r.register("snapshot_loaded", "Whether there is something to serve", self.snapshot_loaded.clone());
-        r.register("snapshot_revision", "Revision served", self.snapshot_revision.clone());
-        r.register("snapshot_durable", "Whether the revision is stored", self.snapshot_durable.clone());
+        r.register(
+            "source_age_seconds",
+            "Seconds since the last successful check",
+            self.source_age.clone(),
+        );
+        r.register(
+            "snapshot_loaded",
+            "Whether there is something to serve",
+            self.snapshot_loaded.clone(),
+        );
+        r.register(
+            "snapshot_revision",
+            "Revision served",
+            self.snapshot_revision.clone(),
+        );
+        r.register(
+            "snapshot_durable",
+            "Whether the revision is stored",
+            self.snapshot_durable.clone(),
+        );
         r.register("issues", "Issues of the last stitch", self.issues.clone());
         r.register("polls", "Polls ended", self.polls.clone());
-        r.register("poll_duration_seconds", "Duration of polls", self.poll_duration.clone());
-        r.register("fetch_part_failures", "Parts of a poll that failed", self.part_failures.clone());
-        r.register("source_paused", "Whether the source is paused", self.source_paused.clone());
-        r.register("publish_duration_seconds", "Duration of publishing", self.publish_duration.clone());
+        r.register(
+            "poll_duration_seconds",
+            "Duration of polls",
+            self.poll_duration.clone(),
+        );
+        r.register(
+            "fetch_part_failures",
+            "Parts of a poll that failed",
+            self.part_failures.clone(),
+        );
+        r.register(
+            "source_paused",
+            "Whether the source is paused",
+            self.source_paused.clone(),
+        );
+        r.register(
+            "publish_duration_seconds",
+            "Duration of publishing",
+            self.publish_duration.clone(),
+        );
     }
 
     fn register_machinery(&mut self) {
         let r = &mut self.registry;
-        r.register("actor_up", "Whether the actor can be asked", self.actor_up.clone());
-        r.register("actor_restarts", "Restarts of actors", self.actor_restarts.clone());
-        r.register("reader_fallbacks", "Reads answered from a worker's memory", self.reader_fallbacks.clone());
+        r.register(
+            "actor_up",
+            "Whether the actor can be asked",
+            self.actor_up.clone(),
+        );
+        r.register(
+            "actor_restarts",
+            "Restarts of actors",
+            self.actor_restarts.clone(),
+        );
+        r.register(
+            "reader_fallbacks",
+            "Reads answered from a worker's memory",
+            self.reader_fallbacks.clone(),
+        );
         r.register("http_requests", "HTTP answers", self.requests.clone());
         r.register("http_panics", "Handlers that panicked", self.panics.clone());
         r.register("streams", "Event streams open", self.streams.clone());
-        r.register("streams_refused", "Event streams refused", self.streams_refused.clone());
-        r.register("database_up", "Whether the last database call succeeded", self.database_up.clone());
-        r.register("backup_up", "Whether the last backup write succeeded", self.backup_up.clone());
-        r.register("store_pending", "Writes waiting for database or backup", self.store_pending.clone());
-        r.register("audit_dropped", "Audit entries lost", self.audit_dropped.clone());
-        r.register("consumers", "Pollers remembered by name", self.consumers.clone());
+        r.register(
+            "streams_refused",
+            "Event streams refused",
+            self.streams_refused.clone(),
+        );
+        r.register(
+            "database_up",
+            "Whether the last database call succeeded",
+            self.database_up.clone(),
+        );
+        r.register(
+            "backup_up",
+            "Whether the last backup write succeeded",
+            self.backup_up.clone(),
+        );
+        r.register(
+            "store_pending",
+            "Writes waiting for database or backup",
+            self.store_pending.clone(),
+        );
+        r.register(
+            "audit_dropped",
+            "Audit entries lost",
+            self.audit_dropped.clone(),
+        );
+        r.register(
+            "consumers",
+            "Pollers remembered by name",
+            self.consumers.clone(),
+        );
     }
 
     /// OpenMetrics text of everything.
@@ -191,7 +261,9 @@ impl Metrics {
 
     /// Sets a source's age; `None` removes it, so that "never" does not look fresh.
     pub fn source_age(&self, source: &str, seconds: Option<f64>) {
-        let label = SourceLabel { source: source.to_owned() };
+        let label = SourceLabel {
+            source: source.to_owned(),
+        };
         match seconds {
             Some(seconds) => drop(self.source_age.get_or_create(&label).set(seconds)),
             None => drop(self.source_age.remove(&label)),
@@ -200,39 +272,70 @@ impl Metrics {
 
     /// A revision is served.
     pub fn snapshot_served(&self, environment: &str, revision: u64, is_durable: bool) {
-        let label = EnvironmentLabel { environment: environment.to_owned() };
+        let label = EnvironmentLabel {
+            environment: environment.to_owned(),
+        };
         self.snapshot_loaded.get_or_create(&label).set(1);
-        self.snapshot_revision.get_or_create(&label).set(i64::try_from(revision).unwrap_or(i64::MAX));
-        self.snapshot_durable.get_or_create(&label).set(i64::from(is_durable));
+        self.snapshot_revision
+            .get_or_create(&label)
+            .set(i64::try_from(revision).unwrap_or(i64::MAX));
+        self.snapshot_durable
+            .get_or_create(&label)
+            .set(i64::from(is_durable));
     }
 
     /// An environment exists; until something is served it is not loaded.
     pub fn environment_known(&self, environment: &str) {
-        let label = EnvironmentLabel { environment: environment.to_owned() };
+        let label = EnvironmentLabel {
+            environment: environment.to_owned(),
+        };
         drop(self.snapshot_loaded.get_or_create(&label));
     }
 
     /// Number of issues of the last stitch.
     pub fn issues(&self, environment: &str, issues: usize) {
-        let label = EnvironmentLabel { environment: environment.to_owned() };
-        self.issues.get_or_create(&label).set(i64::try_from(issues).unwrap_or(i64::MAX));
+        let label = EnvironmentLabel {
+            environment: environment.to_owned(),
+        };
+        self.issues
+            .get_or_create(&label)
+            .set(i64::try_from(issues).unwrap_or(i64::MAX));
     }
 
     /// A poll ended.
     pub fn poll_ended(&self, source: &str, outcome: &'static str, seconds: f64) {
-        self.polls.get_or_create(&PollLabels { source: source.to_owned(), outcome }).inc();
-        self.poll_duration.get_or_create(&SourceLabel { source: source.to_owned() }).observe(seconds);
+        self.polls
+            .get_or_create(&PollLabels {
+                source: source.to_owned(),
+                outcome,
+            })
+            .inc();
+        self.poll_duration
+            .get_or_create(&SourceLabel {
+                source: source.to_owned(),
+            })
+            .observe(seconds);
     }
 
     /// A part of a poll failed.
     pub fn part_failed(&self, source: &str, part: &'static str, reason: &'static str) {
-        self.part_failures.get_or_create(&PartLabels { source: source.to_owned(), part, reason }).inc();
+        self.part_failures
+            .get_or_create(&PartLabels {
+                source: source.to_owned(),
+                part,
+                reason,
+            })
+            .inc();
     }
 
     /// Whether a source is paused.
     pub fn source_paused(&self, source: &str, is_paused: bool) {
-        let label = SourceLabel { source: source.to_owned() };
-        self.source_paused.get_or_create(&label).set(i64::from(is_paused));
+        let label = SourceLabel {
+            source: source.to_owned(),
+        };
+        self.source_paused
+            .get_or_create(&label)
+            .set(i64::from(is_paused));
     }
 
     /// A snapshot became current.
@@ -242,12 +345,21 @@ impl Metrics {
 
     /// An actor came up or went down.
     pub fn actor_up(&self, actor: &str, is_up: bool) {
-        self.actor_up.get_or_create(&ActorLabel { actor: actor.to_owned() }).set(i64::from(is_up));
+        self.actor_up
+            .get_or_create(&ActorLabel {
+                actor: actor.to_owned(),
+            })
+            .set(i64::from(is_up));
     }
 
     /// An actor is about to be restarted.
     pub fn actor_restarted(&self, actor: &str, cause: &'static str) {
-        self.actor_restarts.get_or_create(&RestartLabels { actor: actor.to_owned(), cause }).inc();
+        self.actor_restarts
+            .get_or_create(&RestartLabels {
+                actor: actor.to_owned(),
+                cause,
+            })
+            .inc();
     }
 
     /// A read was answered from a worker's memory.
@@ -256,8 +368,19 @@ impl Metrics {
     }
 
     /// The counter of one route and status class; workers keep it, so that a request costs one atomic addition.
-    pub fn requests(&self, plane: &'static str, route: &'static str, status: &'static str) -> Counter {
-        self.requests.get_or_create(&RequestLabels { plane, route, status }).clone()
+    pub fn requests(
+        &self,
+        plane: &'static str,
+        route: &'static str,
+        status: &'static str,
+    ) -> Counter {
+        self.requests
+            .get_or_create(&RequestLabels {
+                plane,
+                route,
+                status,
+            })
+            .clone()
     }
 
     /// A handler panicked.
@@ -287,7 +410,8 @@ impl Metrics {
 
     /// Writes waiting for the database or the backup.
     pub fn store_pending(&self, writes: usize) {
-        self.store_pending.set(i64::try_from(writes).unwrap_or(i64::MAX));
+        self.store_pending
+            .set(i64::try_from(writes).unwrap_or(i64::MAX));
     }
 
     /// An audit entry was lost.
@@ -297,6 +421,7 @@ impl Metrics {
 
     /// Pollers remembered by name.
     pub fn consumers(&self, number: usize) {
-        self.consumers.set(i64::try_from(number).unwrap_or(i64::MAX));
+        self.consumers
+            .set(i64::try_from(number).unwrap_or(i64::MAX));
     }
 }

@@ -37,13 +37,18 @@ impl SourceClock {
 
     /// Seconds since the last successful check; `None`: never. Not below zero, even if the clock jumps back.
     pub fn age_seconds(&self) -> Option<f64> {
-        #[expect(clippy::cast_precision_loss, reason = "an age in milliseconds is far below 2^52")]
-        self.last_success_ms().map(|ms| (clock::now_ms() - ms).max(0) as f64 / 1000.0)
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "an age in milliseconds is far below 2^52"
+        )]
+        self.last_success_ms()
+            .map(|ms| (clock::now_ms() - ms).max(0) as f64 / 1000.0)
     }
 
     /// Whether the last success is too long ago. A source that never succeeded is missing, not stale.
     pub fn is_stale(&self) -> bool {
-        self.last_success_ms().is_some_and(|ms| clock::now_ms() - ms > self.stale_after_ms)
+        self.last_success_ms()
+            .is_some_and(|ms| clock::now_ms() - ms > self.stale_after_ms)
     }
 
     /// Records a successful check.
@@ -84,7 +89,10 @@ impl EnvironmentCell {
 
     /// How old the configuration is, over all sources that ever delivered.
     pub fn freshness(&self) -> Freshness {
-        let loaded = self.sources.iter().filter_map(|source| source.last_success_ms());
+        let loaded = self
+            .sources
+            .iter()
+            .filter_map(|source| source.last_success_ms());
         Freshness {
             checked_at_ms: loaded.min(),
             is_stale: self.sources.iter().any(|source| source.is_stale()),
@@ -125,7 +133,10 @@ impl Board {
             (name, Arc::new(cell))
         };
         let environments = names.into_iter().map(cell).collect();
-        Arc::new(Self { environments, sources })
+        Arc::new(Self {
+            environments,
+            sources,
+        })
     }
 
     /// An environment by name; `None` for one that no source feeds.

@@ -11,8 +11,8 @@
 use std::sync::Arc;
 
 use actix::{
-    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Message, ResponseFuture, SpawnHandle,
-    fut::wrap_future,
+    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Message, ResponseFuture,
+    SpawnHandle, fut::wrap_future,
 };
 use tracing::debug;
 
@@ -59,24 +59,41 @@ impl ClientActor {
     /// A client for `source` with an HTTP client of its own.
     pub fn new(source: &settings::Source, poller: Arc<Slot<PollerActor>>) -> Self {
         let driver = Driver::new(source).map(Arc::new);
-        Self { source: source.id.clone(), driver, poller, following: None }
+        Self {
+            source: source.id.clone(),
+            driver,
+            poller,
+            following: None,
+        }
     }
 
     fn on_follow(&mut self, targets: Vec<StreamTarget>, ctx: &mut Context<Self>) {
-        if self.following.as_ref().is_some_and(|(current, _)| *current == targets) {
+        if self
+            .following
+            .as_ref()
+            .is_some_and(|(current, _)| *current == targets)
+        {
             return;
         }
         self.on_unfollow(ctx);
-        let Ok(driver) = self.driver.clone() else { return };
+        let Ok(driver) = self.driver.clone() else {
+            return;
+        };
         if targets.is_empty() {
             return;
         }
-        debug!(source = self.source, streams = targets.len(), "following {} of {}", targets.len(), self.source);
+        debug!(
+            source = self.source,
+            streams = targets.len(),
+            "following {} of {}",
+            targets.len(),
+            self.source
+        );
         let (poller, watched) = (Arc::clone(&self.poller), targets.clone());
         let stream = async move {
             fail::fail_point!("client.follow");
             driver
-                .follow(watched, move || {
+                .follow(&watched, move || {
                     // A full mailbox means that a poll is due anyway; a poller that is down polls when it is back.
                     poller.tell(UpstreamChanged);
                 })

@@ -62,7 +62,10 @@ pub struct SourceHandles {
     /// Environment the source feeds.
     pub environment: String,
     /// Its client and poller; `None` when the source is disabled.
-    pub actors: Option<(Arc<Slot<client::ClientActor>>, Arc<Slot<poller::PollerActor>>)>,
+    pub actors: Option<(
+        Arc<Slot<client::ClientActor>>,
+        Arc<Slot<poller::PollerActor>>,
+    )>,
 }
 
 /// Everything the HTTP layer may reach.

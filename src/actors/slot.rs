@@ -93,7 +93,11 @@ pub struct Slot<A: Actor> {
 impl<A: Actor<Context = Context<A>>> Slot<A> {
     /// An empty slot. `kind` names the type of actor, `instance` (may be empty) which one of them.
     pub fn new(kind: &'static str, instance: &str) -> Arc<Self> {
-        let name = if instance.is_empty() { kind.to_owned() } else { format!("{kind}:{instance}") };
+        let name = if instance.is_empty() {
+            kind.to_owned()
+        } else {
+            format!("{kind}:{instance}")
+        };
         Arc::new(Self {
             kind,
             name,
@@ -173,7 +177,10 @@ impl<A: Actor<Context = Context<A>>> Slot<A> {
         A: Handler<M>,
         Context<A>: ToEnvelope<A, M>,
     {
-        self.address.load().as_ref().is_some_and(|address| address.try_send(message).is_ok())
+        self.address
+            .load()
+            .as_ref()
+            .is_some_and(|address| address.try_send(message).is_ok())
     }
 
     pub(super) fn publish(&self, address: Addr<A>) {

@@ -60,7 +60,13 @@ impl SnapshotReader {
         memory: HashMap<Arc<str>, Arc<Snapshot>>,
     ) -> Self {
         let memory = RefCell::new(memory);
-        Self(Rc::new(Inner { board, store, metrics, memory, asking: Mutex::new(()) }))
+        Self(Rc::new(Inner {
+            board,
+            store,
+            metrics,
+            memory,
+            asking: Mutex::new(()),
+        }))
     }
 
     /// The board, for freshness and for following changes.
@@ -90,12 +96,19 @@ impl SnapshotReader {
     async fn ask(&self, cell: &EnvironmentCell) -> Latest {
         let _one_at_a_time = self.0.asking.lock().await;
         let remembered = self.remembered(&cell.name);
-        let is_current = remembered.as_ref().is_some_and(|s| s.revision >= cell.revision());
+        let is_current = remembered
+            .as_ref()
+            .is_some_and(|s| s.revision >= cell.revision());
         if let (false, Some(store)) = (is_current, &self.0.store) {
-            let question = GetSnapshot { environment: Arc::clone(&cell.name) };
+            let question = GetSnapshot {
+                environment: Arc::clone(&cell.name),
+            };
             match store.ask_again(question, ASK_LIMIT).await {
                 Ok(Some(snapshot)) => {
-                    self.0.memory.borrow_mut().insert(Arc::clone(&cell.name), Arc::clone(&snapshot));
+                    self.0
+                        .memory
+                        .borrow_mut()
+                        .insert(Arc::clone(&cell.name), Arc::clone(&snapshot));
                     return Latest::Loaded(snapshot);
                 }
                 Ok(None) => {}

@@ -10,7 +10,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use actix::{Actor, ActorContext as _, Addr, AsyncContext as _, Context, Handler, dev::ToEnvelope};
+use actix::{Actor, Addr, AsyncContext as _, Context, Handler, dev::ToEnvelope};
 use actix_rt::Arbiter;
 use parking_lot::Mutex;
 use tokio::{
@@ -19,7 +19,7 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{
     random,
@@ -29,6 +29,8 @@ use crate::metrics::Metrics;
 
 /// How often the supervisor looks whether a loop was lost.
 const LOOP_CHECK: Duration = Duration::from_millis(500);
+/// Guards against an actor that hangs in its last words; each actor limits its own far below.
+const QUIT_LIMIT: Duration = Duration::from_secs(30);
 
 /// How patient the supervision of one actor is.
 #[derive(Clone, Copy, Debug)]
@@ -128,15 +130,24 @@ pub struct Tree {
 impl Tree {
     /// An empty tree whose loops will run on the calling runtime.
     pub fn new(metrics: Arc<Metrics>, policy: Policy) -> Self {
-        Self { runtime: Handle::current(), metrics, policy, children: Vec::new() }
+        Self {
+            runtime: Handle::current(),
+            metrics,
+            policy,
+            children: Vec::new(),
+        }
     }
 
     /// Adds an actor; children start in this order and stop in reverse.
-    pub fn add<A: Supervised>(&mut self, slot: &Arc<Slot<A>>, make: impl Fn() -> A + Send + Sync + 'static)
-    where
+    pub fn add<A: Supervised>(
+        &mut self,
+        slot: &Arc<Slot<A>>,
+        make: impl Fn() -> A + Send + Sync + 'static,
+    ) where
         Context<A>: ToEnvelope<A, Ping> + ToEnvelope<A, Quit>,
     {
-        let (runtime, metrics, policy) = (self.runtime.clone(), Arc::clone(&self.metrics), self.policy);
+        let (runtime, metrics, policy) =
+            (self.runtime.clone(), Arc::clone(&self.metrics), self.policy);
         let make: Factory<A> = Arc::new(make);
         let for_loop = Arc::clone(slot);
         let for_health = Arc::clone(slot);
@@ -161,7 +172,10 @@ impl Tree {
                 let is_wanted = !*child.quit.borrow();
                 if is_lost && is_wanted {
                     if running.is_some() {
-                        error!(actor = child.name, "supervision of {} was lost; starting it again", child.name);
+                        error!(
+                            actor = child.name,
+                            "supervision of {} was lost; starting it again", child.name
+                        );
                     }
                     *running = Some((child.spawn)(child.quit.subscribe()));
                 }
@@ -182,7 +196,10 @@ impl Tree {
             if let Some(task) = running
                 && timeout(limit, task).await.is_err()
             {
-                warn!(actor = child.name, "{} did not end within {limit:?}", child.name);
+                warn!(
+                    actor = child.name,
+                    "{} did not end within {limit:?}", child.name
+                );
             }
         }
     }
@@ -197,7 +214,10 @@ pub struct SupervisorActor {
 impl SupervisorActor {
     /// A new incarnation over the same tree.
     pub fn new(tree: Arc<Tree>) -> Self {
-        Self { tree, is_starting: false }
+        Self {
+            tree,
+            is_starting: false,
+        }
     }
 
     fn check_loops(&mut self, ctx: &mut Context<Self>) {
@@ -212,7 +232,9 @@ impl SupervisorActor {
             tree.start_missing().await;
         };
         let start = actix::fut::wrap_future::<_, Self>(start);
-        ctx.spawn(actix::ActorFutureExt::map(start, |(), this, _| this.is_starting = false));
+        ctx.spawn(actix::ActorFutureExt::map(start, |(), this, _| {
+            this.is_starting = false
+        }));
     }
 }
 
@@ -234,8 +256,15 @@ pub fn supervise_supervisor(
     quit: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
     let shared = Arc::clone(tree);
-    let make: Factory<SupervisorActor> = Arc::new(move || SupervisorActor::new(Arc::clone(&shared)));
-    tree.runtime.spawn(supervise(slot, make, tree.policy, quit, Arc::clone(&tree.metrics)))
+    let make: Factory<SupervisorActor> =
+        Arc::new(move || SupervisorActor::new(Arc::clone(&shared)));
+    tree.runtime.spawn(supervise(
+        slot,
+        make,
+        tree.policy,
+        quit,
+        Arc::clone(&tree.metrics),
+    ))
 }
 
 /// The loop of one actor; ends only when `quit` turns true.
@@ -251,7 +280,16 @@ async fn supervise<A: Supervised>(
     let mut arbiter: Option<Arbiter> = None;
     let mut history = History::default();
     loop {
-        let exit = run_once(&slot, &make, policy, &mut quit, &mut arbiter, &metrics, &mut history).await;
+        let exit = run_once(
+            &slot,
+            &make,
+            policy,
+            &mut quit,
+            &mut arbiter,
+            &metrics,
+            &mut history,
+        )
+        .await;
         let is_over = matches!(exit, Exit::Quit);
         slot.withdraw(if is_over { Health::Ended } else { Health::Down });
         metrics.actor_up(slot.name(), false);
@@ -268,12 +306,24 @@ async fn supervise<A: Supervised>(
         metrics.actor_restarted(slot.name(), exit.cause());
         let is_degraded = history.add(Instant::now(), policy);
         slot.set_degraded(is_degraded);
-        let wait = if is_degraded { policy.backoff_max } else { history.backoff(policy) };
+        let wait = if is_degraded {
+            policy.backoff_max
+        } else {
+            history.backoff(policy)
+        };
         let name = slot.name();
         if is_degraded {
-            error!(actor = name, "actor {name} {}; past the restart limit, next try in {wait:?}", exit.text());
+            error!(
+                actor = name,
+                "actor {name} {}; past the restart limit, next try in {wait:?}",
+                exit.text()
+            );
         } else {
-            warn!(actor = name, "actor {name} {}; restarting in {wait:?}", exit.text());
+            warn!(
+                actor = name,
+                "actor {name} {}; restarting in {wait:?}",
+                exit.text()
+            );
         }
         tokio::select! {
             () = sleep(wait) => {}
@@ -296,7 +346,11 @@ impl History {
     /// Notes a restart; `true` when there were too many.
     fn add(&mut self, now: Instant, policy: Policy) -> bool {
         self.recent.push_back(now);
-        while self.recent.front().is_some_and(|at| now.duration_since(*at) > policy.window) {
+        while self
+            .recent
+            .front()
+            .is_some_and(|at| now.duration_since(*at) > policy.window)
+        {
             self.recent.pop_front();
         }
         self.streak = self.streak.saturating_add(1);
@@ -305,7 +359,9 @@ impl History {
 
     /// Half fixed, half random, so that actors that died together do not return together.
     fn backoff(&self, policy: Policy) -> Duration {
-        let doubled = policy.backoff_first.saturating_mul(1 << (self.streak - 1).min(20));
+        let doubled = policy
+            .backoff_first
+            .saturating_mul(1 << (self.streak - 1).min(20));
         let longest = doubled.min(policy.backoff_max);
         longest / 2 + longest.mul_f64(random::unit() / 2.0)
     }
@@ -327,7 +383,11 @@ where
     let (up, mut down) = launch(arbiter.get_or_insert_with(Arbiter::new), Arc::clone(make));
     let first_ping = async {
         let address = up.await.ok()?;
-        let is_answering = address.send(Ping).timeout(policy.ping_limit * 5).await.is_ok();
+        let is_answering = address
+            .send(Ping)
+            .timeout(policy.ping_limit * 5)
+            .await
+            .is_ok();
         is_answering.then_some(address)
     };
     let address = match first_ping.await {
@@ -346,8 +406,9 @@ where
         exit = &mut down => exit.unwrap_or(Exit::ArbiterGone),
         () = wanted_to_quit(quit) => {
             slot.withdraw(Health::Down);
-            // The actor limits its own last words; this limit only guards against one that hangs.
-            drop(address.send(Quit).timeout(Duration::from_secs(30)).await);
+            if let Err(error) = address.send(Quit).timeout(QUIT_LIMIT).await {
+                debug!(actor = slot.name(), "actor {} did not say goodbye: {error}", slot.name());
+            }
             Exit::Quit
         }
         () = watchdog(&address, policy) => Exit::Hung,
@@ -375,7 +436,11 @@ where
     while missed < policy.pings_missed_max {
         sleep(policy.ping_every).await;
         let answer = address.send(Ping).timeout(policy.ping_limit).await;
-        missed = if matches!(answer, Err(actix::MailboxError::Timeout)) { missed + 1 } else { 0 };
+        missed = if matches!(answer, Err(actix::MailboxError::Timeout)) {
+            missed + 1
+        } else {
+            0
+        };
     }
 }
 
@@ -410,6 +475,9 @@ fn launch<A: Supervised>(
 
 /// The message of a panic, where it has one.
 pub fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "unknown".to_owned())
+    let text = payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "unknown".to_owned())
 }

@@ -12,30 +12,48 @@ pub fn payload_not_emptied(old: Option<&Payload>, new: &Payload) -> Result<(), R
     let before = old.map_or(0, |old| old.features.len());
     if before > 0 && new.features.is_empty() {
         let message = format!("the payload has no features; the last accepted one has {before}");
-        return Err(Refusal::Empty { code: "empty_features", message });
+        return Err(Refusal::Empty {
+            code: "empty_features",
+            message,
+        });
     }
     Ok(())
 }
 
 /// Refuses an empty list of experiments where there were some.
-pub fn experiments_not_emptied(old: Option<&ExperimentList>, new: &ExperimentList) -> Result<(), Refusal> {
+pub fn experiments_not_emptied(
+    old: Option<&ExperimentList>,
+    new: &ExperimentList,
+) -> Result<(), Refusal> {
     let before = old.map_or(0, |old| old.experiments.len());
     if before > 0 && new.experiments.is_empty() {
         let message = format!("the list has no experiments; the last accepted one has {before}");
-        return Err(Refusal::Empty { code: "empty_experiments", message });
+        return Err(Refusal::Empty {
+            code: "empty_experiments",
+            message,
+        });
     }
     Ok(())
 }
 
 /// Refuses a source's first load when it brings neither features nor experiments.
-pub fn first_load_not_empty(payloads: &[&Payload], experiments: Option<&ExperimentList>) -> Result<(), Refusal> {
-    let has_features = payloads.iter().any(|p| !p.features.is_empty() || !p.auto_experiments.is_empty());
+pub fn first_load_not_empty(
+    payloads: &[&Payload],
+    experiments: Option<&ExperimentList>,
+) -> Result<(), Refusal> {
+    let has_features = payloads
+        .iter()
+        .any(|p| !p.features.is_empty() || !p.auto_experiments.is_empty());
     let has_experiments = experiments.is_some_and(|list| !list.experiments.is_empty());
     if has_features || has_experiments {
         return Ok(());
     }
-    let message = "the source has neither features nor experiments; set `allow_empty` if that is right";
-    Err(Refusal::Empty { code: "empty_source", message: message.to_owned() })
+    let message =
+        "the source has neither features nor experiments; set `allow_empty` if that is right";
+    Err(Refusal::Empty {
+        code: "empty_source",
+        message: message.to_owned(),
+    })
 }
 
 /// Refuses a consumer's view that would lose its last member while a former member is still to be shown.
@@ -50,14 +68,20 @@ pub fn view_not_emptied(
     if old_members.is_empty() || !new_members.is_empty() {
         return Ok(());
     }
-    let Some(lost) = old_members.iter().find(|name| still_shown.contains(name.as_str())) else {
+    let Some(lost) = old_members
+        .iter()
+        .find(|name| still_shown.contains(name.as_str()))
+    else {
         return Ok(());
     };
     let message = format!(
         "the `{view}` view would be empty although `{lost}` is running or has just ended; it shows {} now",
         old_members.len()
     );
-    Err(Refusal::Empty { code: "empty_view", message })
+    Err(Refusal::Empty {
+        code: "empty_view",
+        message,
+    })
 }
 
 #[cfg(test)]
@@ -83,7 +107,10 @@ mod tests {
         assert!(first_load_not_empty(&[&empty], None).is_err());
         assert!(first_load_not_empty(&[], Some(&ExperimentList::default())).is_err());
         let mut one = Payload::default();
-        one.auto_experiments.push(crate::model::CanonicalJson::from_value(&serde_json::json!({"key": "a"})));
+        one.auto_experiments
+            .push(crate::model::CanonicalJson::from_value(
+                &serde_json::json!({"key": "a"}),
+            ));
         assert!(first_load_not_empty(&[&empty, &one], None).is_ok());
     }
 }

@@ -54,7 +54,10 @@ impl SourceInput {
         let new = validate::payload(source, raw, old.as_deref())?;
         guard::payload_not_emptied(old.as_deref(), &new)?;
         let is_news = old.as_deref() != Some(&new);
-        let part = PayloadPart { raw: raw.clone(), payload: Arc::new(new) };
+        let part = PayloadPart {
+            raw: raw.clone(),
+            payload: Arc::new(new),
+        };
         match self.payloads.entry(key.to_owned()) {
             // Same meaning: keep the allocated one, take the bytes.
             Entry::Occupied(mut entry) if !is_news => entry.get_mut().raw = raw.clone(),
@@ -67,8 +70,17 @@ impl SourceInput {
     /// Takes a list of experiments in; `true` when its meaning changed.
     ///
     /// Fails when the document is refused; then nothing has changed.
-    pub fn take_experiments(&mut self, source: &str, raw: &Bytes, fields: &FieldNames) -> Result<bool, Refusal> {
-        if self.experiments.as_ref().is_some_and(|part| part.raw == *raw) {
+    pub fn take_experiments(
+        &mut self,
+        source: &str,
+        raw: &Bytes,
+        fields: &FieldNames,
+    ) -> Result<bool, Refusal> {
+        if self
+            .experiments
+            .as_ref()
+            .is_some_and(|part| part.raw == *raw)
+        {
             return Ok(false);
         }
         let old = self.experiments.as_ref().map(|part| Arc::clone(&part.list));
@@ -76,13 +88,20 @@ impl SourceInput {
         guard::experiments_not_emptied(old.as_deref(), &new)?;
         let is_news = old.as_deref() != Some(&new);
         let list = old.filter(|_| !is_news).unwrap_or_else(|| Arc::new(new));
-        self.experiments = Some(ExperimentsPart { raw: raw.clone(), list });
+        self.experiments = Some(ExperimentsPart {
+            raw: raw.clone(),
+            list,
+        });
         Ok(is_news)
     }
 
     /// Spells the input for storage.
     pub fn to_bytes(&self) -> Bytes {
-        let mut header = Header { version: 1, payloads: Vec::new(), experiments: None };
+        let mut header = Header {
+            version: 1,
+            payloads: Vec::new(),
+            experiments: None,
+        };
         let mut raw = Vec::new();
         for (key, part) in &self.payloads {
             let payload = &part.payload;
@@ -99,14 +118,21 @@ impl SourceInput {
         }
         if let Some(part) = &self.experiments {
             let is_stand_in = |id: &String| part.list.from_last_good.contains(id);
-            let of = part.list.experiments.iter().filter(|experiment| is_stand_in(&experiment.id));
+            let of = part
+                .list
+                .experiments
+                .iter()
+                .filter(|experiment| is_stand_in(&experiment.id));
             header.experiments = Some(ExperimentsHeader {
                 bytes: part.raw.len(),
-                last_good: of.map(|experiment| experiment.definition.to_value()).collect(),
+                last_good: of
+                    .map(|experiment| experiment.definition.to_value())
+                    .collect(),
             });
             raw.extend_from_slice(&part.raw);
         }
-        let mut bytes = serde_json::to_vec(&header).expect("the header has string keys and finite numbers");
+        let mut bytes =
+            serde_json::to_vec(&header).expect("the header has string keys and finite numbers");
         bytes.push(b'\n');
         bytes.extend_from_slice(&raw);
         bytes.into()
@@ -135,7 +161,9 @@ impl SourceInput {
             match restored {
                 Ok(payload) => {
                     let payload = Arc::new(payload);
-                    input.payloads.insert(part.key, PayloadPart { raw, payload });
+                    input
+                        .payloads
+                        .insert(part.key, PayloadPart { raw, payload });
                 }
                 Err(refusal) => notes.push(refusal.to_string()),
             }
@@ -144,9 +172,16 @@ impl SourceInput {
             let raw = cut(part.bytes);
             let stand_ins = json!({ "experiments": part.last_good }).to_string();
             let restored = validate::experiments(source, stand_ins.as_bytes(), None, fields)
-                .and_then(|last_good| validate::experiments(source, &raw, Some(&last_good), fields));
+                .and_then(|last_good| {
+                    validate::experiments(source, &raw, Some(&last_good), fields)
+                });
             match restored {
-                Ok(list) => input.experiments = Some(ExperimentsPart { raw, list: Arc::new(list) }),
+                Ok(list) => {
+                    input.experiments = Some(ExperimentsPart {
+                        raw,
+                        list: Arc::new(list),
+                    })
+                }
                 Err(refusal) => notes.push(refusal.to_string()),
             }
         }
@@ -189,15 +224,29 @@ mod tests {
     #[test]
     fn a_bad_feature_is_served_from_its_last_good_version_even_after_a_restart() {
         let mut input = SourceInput::default();
-        assert!(input.take_payload("s", "k", &payload(&json!({"a": {"defaultValue": 1}, "b": {}}))).unwrap());
+        assert!(
+            input
+                .take_payload(
+                    "s",
+                    "k",
+                    &payload(&json!({"a": {"defaultValue": 1}, "b": {}}))
+                )
+                .unwrap()
+        );
         let bad = payload(&json!({"a": {"rules": 7}, "b": {"defaultValue": 2}}));
         assert!(input.take_payload("s", "k", &bad).unwrap());
         let (restored, notes) = SourceInput::from_bytes("s", &input.to_bytes(), &fields());
         assert_eq!(notes, Vec::<String>::new());
         for input in [&input, &restored] {
             let payload = &input.payloads["k"].payload;
-            assert_eq!(payload.features["a"].definition.as_str(), r#"{"defaultValue":1}"#);
-            assert_eq!(payload.features["b"].definition.as_str(), r#"{"defaultValue":2}"#);
+            assert_eq!(
+                payload.features["a"].definition.as_str(),
+                r#"{"defaultValue":1}"#
+            );
+            assert_eq!(
+                payload.features["b"].definition.as_str(),
+                r#"{"defaultValue":2}"#
+            );
             assert_eq!(payload.from_last_good, [Arc::from("a")]);
             assert_eq!(payload.issues[0].path, "features.a.rules");
         }
@@ -207,9 +256,13 @@ mod tests {
     #[test]
     fn an_emptied_payload_is_refused_and_changes_nothing() {
         let mut input = SourceInput::default();
-        input.take_payload("s", "k", &payload(&json!({"a": {}}))).unwrap();
+        input
+            .take_payload("s", "k", &payload(&json!({"a": {}})))
+            .unwrap();
         let before = input.clone();
-        let refusal = input.take_payload("s", "k", &payload(&json!({}))).unwrap_err();
+        let refusal = input
+            .take_payload("s", "k", &payload(&json!({})))
+            .unwrap_err();
         assert_eq!(refusal.code(), "empty_features");
         assert_eq!(input, before);
     }
@@ -217,7 +270,9 @@ mod tests {
     #[test]
     fn a_new_date_alone_is_no_news() {
         let mut input = SourceInput::default();
-        let dated = |date: &str| Bytes::from(json!({"features": {"a": {}}, "dateUpdated": date}).to_string());
+        let dated = |date: &str| {
+            Bytes::from(json!({"features": {"a": {}}, "dateUpdated": date}).to_string())
+        };
         assert!(input.take_payload("s", "k", &dated("2026-01-01")).unwrap());
         assert!(!input.take_payload("s", "k", &dated("2026-01-02")).unwrap());
     }

@@ -11,10 +11,14 @@ pub fn to_payload(raw: &[u8]) -> Result<Bytes, Refusal> {
     let flags: Value = serde_json::from_slice(raw)
         .map_err(|error| malformed(format!("failed to read the override file: {error}")))?;
     let Value::Object(flags) = flags else {
-        return Err(malformed("the override file is not a JSON object of flag → value".to_owned()));
+        return Err(malformed(
+            "the override file is not a JSON object of flag → value".to_owned(),
+        ));
     };
-    let features: Map<String, Value> =
-        flags.into_iter().map(|(key, value)| (key, json!({ "defaultValue": value }))).collect();
+    let features: Map<String, Value> = flags
+        .into_iter()
+        .map(|(key, value)| (key, json!({ "defaultValue": value })))
+        .collect();
     Ok(json!({ "features": features }).to_string().into())
 }
 
@@ -25,13 +29,20 @@ mod tests {
     #[test]
     fn every_flag_becomes_a_feature_and_false_is_kept() {
         let payload = to_payload(br#"{"a":false,"b":{"x":1}}"#).unwrap();
-        assert_eq!(payload, r#"{"features":{"a":{"defaultValue":false},"b":{"defaultValue":{"x":1}}}}"#);
+        assert_eq!(
+            payload,
+            r#"{"features":{"a":{"defaultValue":false},"b":{"defaultValue":{"x":1}}}}"#
+        );
     }
 
     #[test]
     fn anything_but_an_object_is_refused() {
         for text in ["[]", "", "3", "{"] {
-            assert_eq!(to_payload(text.as_bytes()).unwrap_err().code(), "malformed", "{text}");
+            assert_eq!(
+                to_payload(text.as_bytes()).unwrap_err().code(),
+                "malformed",
+                "{text}"
+            );
         }
     }
 }

@@ -51,7 +51,11 @@ pub(super) fn take_in(
     parts: &BTreeMap<PartId, PartOutcome>,
     skip_experiments: bool,
 ) -> Intake {
-    let mut intake = Intake { input: old.clone(), is_whole: !skip_experiments, ..Intake::default() };
+    let mut intake = Intake {
+        input: old.clone(),
+        is_whole: !skip_experiments,
+        ..Intake::default()
+    };
     forget_removed_connections(&mut intake, parts);
     for (part, outcome) in parts {
         if skip_experiments && *part == PartId::Experiments {
@@ -93,12 +97,20 @@ fn forget_removed_connections(intake: &mut Intake, parts: &BTreeMap<PartId, Part
     // Without any payload among the parts the connections themselves could not be read.
     if parts.keys().any(is_payload) {
         let before = intake.input.payloads.len();
-        intake.input.payloads.retain(|key, _| parts.contains_key(&PartId::Payload(key.clone())));
+        intake
+            .input
+            .payloads
+            .retain(|key, _| parts.contains_key(&PartId::Payload(key.clone())));
         intake.is_news |= intake.input.payloads.len() != before;
     }
 }
 
-fn take_part(source: &FunnelSource, input: &mut SourceInput, part: &PartId, body: &Bytes) -> Result<bool, Refusal> {
+fn take_part(
+    source: &FunnelSource,
+    input: &mut SourceInput,
+    part: &PartId,
+    body: &Bytes,
+) -> Result<bool, Refusal> {
     match part {
         PartId::Payload(key) if source.is_override => {
             input.take_payload(&source.id, key, &overrides::to_payload(body)?)
@@ -110,8 +122,13 @@ fn take_part(source: &FunnelSource, input: &mut SourceInput, part: &PartId, body
 
 /// Whether time alone changes what consumers are shown of this input.
 pub(super) fn is_due(input: &SourceInput, was: OffsetDateTime, now: OffsetDateTime) -> bool {
-    let list = input.experiments.as_ref().map(|part| &part.list.experiments);
-    list.into_iter().flatten().any(|e| adapt::is_shown(e, was) != adapt::is_shown(e, now))
+    let list = input
+        .experiments
+        .as_ref()
+        .map(|part| &part.list.experiments);
+    list.into_iter()
+        .flatten()
+        .any(|e| adapt::is_shown(e, was) != adapt::is_shown(e, now))
 }
 
 /// A stitched and rendered environment.
@@ -132,13 +149,21 @@ pub(super) fn render(
     now: OffsetDateTime,
     cause: &str,
 ) -> Result<Rendered, Refusal> {
-    let inputs: Vec<StitchInput> = sources.iter().filter_map(|(s, a)| stitch_input(s, a.as_ref()?, current)).collect();
+    let inputs: Vec<StitchInput> = sources
+        .iter()
+        .filter_map(|(s, a)| stitch_input(s, a.as_ref()?, current))
+        .collect();
     let stitched = stitch::stitch(environment, &inputs);
     let shown = stitch::shown(&stitched, &inputs);
     let views = views::render_consumers(&shown);
-    let keys: BTreeSet<&str> = shown.iter().map(|experiment| experiment.item.tracking_key.as_str()).collect();
+    let keys: BTreeSet<&str> = shown
+        .iter()
+        .map(|experiment| experiment.item.tracking_key.as_str())
+        .collect();
     for view in &views {
-        let members = current.and_then(|current| current.document(view.name)).map(|document| &document.members[..]);
+        let members = current
+            .and_then(|current| current.document(view.name))
+            .map(|document| &document.members[..]);
         guard::view_not_emptied(view.name, members.unwrap_or_default(), &view.members, &keys)?;
     }
     let mut issues = stitched.issues.clone();
@@ -148,10 +173,13 @@ pub(super) fn render(
         documents.push(document(view.name, view.body, view.members, current, now));
     }
     issues.sort_unstable();
-    let tail = views::snapshot_tail(&stitched);
+    let tail = views::snapshot::snapshot_tail(&stitched);
     let hash = Candidate::content_hash(&tail, &documents);
     if current.is_some_and(|current| current.hash == hash) {
-        return Ok(Rendered { candidate: None, issues });
+        return Ok(Rendered {
+            candidate: None,
+            issues,
+        });
     }
     let candidate = Candidate {
         environment: Arc::clone(environment),
@@ -162,22 +190,42 @@ pub(super) fn render(
         created_at: now,
     };
     let packed = packed::pack_candidate(&candidate);
-    Ok(Rendered { candidate: Some((Arc::new(candidate), packed)), issues })
+    Ok(Rendered {
+        candidate: Some((Arc::new(candidate), packed)),
+        issues,
+    })
 }
 
 /// A source takes part once it is complete; one that took part before goes on with what it has.
-fn stitch_input(source: &FunnelSource, accepted: &Accepted, current: Option<&Snapshot>) -> Option<StitchInput> {
+fn stitch_input(
+    source: &FunnelSource,
+    accepted: &Accepted,
+    current: Option<&Snapshot>,
+) -> Option<StitchInput> {
     let input = &accepted.input;
     if !source.is_complete(input) && !contributes(current, &source.id) {
         return None;
     }
-    let listed = source.connections.iter().filter_map(|key| input.payloads.get(key));
-    let others = input.payloads.iter().filter(|(key, _)| !source.connections.contains(key)).map(|(_, part)| part);
+    let listed = source
+        .connections
+        .iter()
+        .filter_map(|key| input.payloads.get(key));
+    let others = input
+        .payloads
+        .iter()
+        .filter(|(key, _)| !source.connections.contains(key))
+        .map(|(_, part)| part);
     Some(StitchInput {
         source: Arc::clone(&source.id),
         precedence: source.precedence,
-        payloads: listed.chain(others).map(|part| Arc::clone(&part.payload)).collect(),
-        experiments: input.experiments.as_ref().map(|part| Arc::clone(&part.list)),
+        payloads: listed
+            .chain(others)
+            .map(|part| Arc::clone(&part.payload))
+            .collect(),
+        experiments: input
+            .experiments
+            .as_ref()
+            .map(|part| Arc::clone(&part.list)),
         checked_at: accepted.checked_at,
     })
 }

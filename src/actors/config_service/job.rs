@@ -35,31 +35,50 @@ pub(super) async fn start(memory: &Arc<ConfigMemory>, links: &ConfigLinks, envir
     let served = match restored.await {
         Ok(served) => served,
         Err(error) => {
-            warn!(environment = &**environment, "the stored state of {environment} cannot be read yet: {error}");
+            warn!(
+                environment = &**environment,
+                "the stored state of {environment} cannot be read yet: {error}"
+            );
             return;
         }
     };
     let sources = memory.of_environment(environment);
-    if sources.iter().all(|(_, accepted)| accepted.is_none()) || missing(&sources, served.as_deref()).is_some() {
+    if sources.iter().all(|(_, accepted)| accepted.is_none())
+        || missing(&sources, served.as_deref()).is_some()
+    {
         return;
     }
     let (for_task, name) = (served.clone(), Arc::clone(environment));
     // Made "at" the moment of what is served, so that an unchanged stitch stays unchanged.
     let now = clock::now();
-    let rendered = blocking(move || funnel::render(&name, &sources, for_task.as_deref(), now, "start")).await;
+    let rendered =
+        blocking(move || funnel::render(&name, &sources, for_task.as_deref(), now, "start")).await;
     match rendered {
         Ok(Ok(rendered)) => {
             if let Err(error) = publish(memory, links, environment, rendered).await {
-                warn!(environment = &**environment, "{environment} could not be published at start: {error}");
+                warn!(
+                    environment = &**environment,
+                    "{environment} could not be published at start: {error}"
+                );
             }
         }
-        Ok(Err(refusal)) => warn!(environment = &**environment, "{environment} stays as stored: {refusal}"),
-        Err(lost) => warn!(environment = &**environment, "{environment} was not stitched at start: {lost}"),
+        Ok(Err(refusal)) => warn!(
+            environment = &**environment,
+            "{environment} stays as stored: {refusal}"
+        ),
+        Err(lost) => warn!(
+            environment = &**environment,
+            "{environment} was not stitched at start: {lost}"
+        ),
     }
 }
 
 /// Takes one fetch in.
-pub(super) async fn ingest(memory: &Arc<ConfigMemory>, links: &ConfigLinks, ingest: &Ingest) -> IngestReport {
+pub(super) async fn ingest(
+    memory: &Arc<ConfigMemory>,
+    links: &ConfigLinks,
+    ingest: &Ingest,
+) -> IngestReport {
     let Some(source) = memory.source(&ingest.source) else {
         return IngestReport::failed(format!("no source is called `{}`", ingest.source));
     };
@@ -106,7 +125,11 @@ async fn run(
         was_settled,
     };
     let done = blocking(move || task.run()).await?;
-    let is_held = done.intake.refused.iter().any(|(_, refusal)| matches!(refusal, Refusal::Empty { .. }));
+    let is_held = done
+        .intake
+        .refused
+        .iter()
+        .any(|(_, refusal)| matches!(refusal, Refusal::Empty { .. }));
     keep(memory, links, source, &done).await?;
     memory.set_held(&source.id, is_held);
     let published = match done.rendered {
@@ -116,8 +139,12 @@ async fn run(
             None
         }
     };
-    let mut reasons: Vec<String> =
-        done.intake.refused.iter().map(|(part, refusal)| format!("{part}: {}: {refusal}", refusal.code())).collect();
+    let mut reasons: Vec<String> = done
+        .intake
+        .refused
+        .iter()
+        .map(|(part, refusal)| format!("{part}: {}: {refusal}", refusal.code()))
+        .collect();
     reasons.extend(done.waiting_for.clone());
     let outcome = match published {
         Some(published) if published.is_new => Outcome::Published,
@@ -125,7 +152,8 @@ async fn run(
         _ if done.waiting_for.is_some() || !done.intake.has_arrived => Outcome::Failed,
         _ => Outcome::Unchanged,
     };
-    let mut refused_parts: Vec<&'static str> = done.intake.refused.iter().map(|(part, _)| *part).collect();
+    let mut refused_parts: Vec<&'static str> =
+        done.intake.refused.iter().map(|(part, _)| *part).collect();
     refused_parts.dedup();
     Ok(IngestReport {
         outcome,
@@ -161,13 +189,25 @@ struct Done {
 
 impl Task {
     fn run(self) -> Done {
-        let old = self.sources.iter().find(|(source, _)| source.id == self.source.id);
+        let old = self
+            .sources
+            .iter()
+            .find(|(source, _)| source.id == self.source.id);
         let old = old.and_then(|(_, accepted)| accepted.clone());
-        let before = old.as_ref().map_or_else(SourceInput::default, |old| (*old.input).clone());
+        let before = old
+            .as_ref()
+            .map_or_else(SourceInput::default, |old| (*old.input).clone());
         let intake = funnel::take_in(&self.source, &before, &self.parts, false);
         let done = self.decide(intake, old.as_ref());
         let emptied = done.intake.refused.iter().any(|(part, refusal)| {
-            *part == "experiments" && matches!(refusal, Refusal::Empty { code: "empty_view", .. })
+            *part == "experiments"
+                && matches!(
+                    refusal,
+                    Refusal::Empty {
+                        code: "empty_view",
+                        ..
+                    }
+                )
         });
         if !emptied {
             return done;
@@ -180,7 +220,13 @@ impl Task {
     }
 
     fn decide(&self, intake: Intake, old: Option<&Accepted>) -> Done {
-        let mut done = Done { intake, accepted: None, to_store: None, rendered: None, waiting_for: None };
+        let mut done = Done {
+            intake,
+            accepted: None,
+            to_store: None,
+            rendered: None,
+            waiting_for: None,
+        };
         let served = self.served.as_deref();
         let checked_at = match old {
             Some(old) if !done.intake.is_whole => old.checked_at,
@@ -198,7 +244,10 @@ impl Task {
                 return done;
             }
         }
-        let accepted = Accepted { input: Arc::clone(&input), checked_at };
+        let accepted = Accepted {
+            input: Arc::clone(&input),
+            checked_at,
+        };
         let is_due = old.is_some_and(|old| funnel::is_due(&input, old.checked_at, checked_at));
         done.accepted = Some(accepted.clone());
         if done.intake.is_news {
@@ -218,14 +267,20 @@ impl Task {
             }
         }
         if let Some(missing) = missing(&sources, served) {
-            done.waiting_for = Some(format!("the stored input of source `{missing}` is missing; waiting for its poll"));
+            done.waiting_for = Some(format!(
+                "the stored input of source `{missing}` is missing; waiting for its poll"
+            ));
             return done;
         }
         let cause = format!("poll {}", self.source.id);
         match funnel::render(&self.source.environment, &sources, served, self.at, &cause) {
             Ok(rendered) => done.rendered = Some(rendered),
             Err(refusal) => {
-                let part = if self.source.has_experiments { "experiments" } else { "payload" };
+                let part = if self.source.has_experiments {
+                    "experiments"
+                } else {
+                    "payload"
+                };
                 done.intake.refused.push((part, refusal));
                 done.intake.accepted.clear();
                 done.accepted = None;
@@ -237,8 +292,15 @@ impl Task {
 
     fn incomplete(&self, input: &SourceInput) -> String {
         let lacks_list = self.source.has_experiments && input.experiments.is_none();
-        let what = if lacks_list { "experiments" } else { "payloads" };
-        format!("the first publish waits for the {what} of source `{}`", self.source.id)
+        let what = if lacks_list {
+            "experiments"
+        } else {
+            "payloads"
+        };
+        format!(
+            "the first publish waits for the {what} of source `{}`",
+            self.source.id
+        )
     }
 
     fn packed(&self, input: &SourceInput) -> crate::store::PackedInput {
@@ -259,7 +321,10 @@ fn missing(sources: &Sources, served: Option<&Snapshot>) -> Option<Arc<str>> {
     let is_missing = |(source, accepted): &&(Arc<FunnelSource>, Option<Accepted>)| {
         accepted.is_none() && source.is_enabled && funnel::contributes(served, &source.id)
     };
-    sources.iter().find(is_missing).map(|(source, _)| Arc::clone(&source.id))
+    sources
+        .iter()
+        .find(is_missing)
+        .map(|(source, _)| Arc::clone(&source.id))
 }
 
 /// Remembers what was accepted and has it stored.
@@ -269,7 +334,9 @@ async fn keep(
     source: &FunnelSource,
     done: &Done,
 ) -> Result<(), JobError> {
-    let Some(accepted) = &done.accepted else { return Ok(()) };
+    let Some(accepted) = &done.accepted else {
+        return Ok(());
+    };
     memory.set_accepted(&source.id, accepted.clone());
     if done.intake.is_whole
         && let Some(clock) = links.board.source(&source.id)
@@ -277,7 +344,15 @@ async fn keep(
         clock.set_last_success_ms(clock::to_ms(accepted.checked_at));
     }
     if let Some(input) = &done.to_store {
-        links.store.ask_again(SaveInput { input: Arc::new(input.clone()) }, STORE_LIMIT).await?;
+        links
+            .store
+            .ask_again(
+                SaveInput {
+                    input: Arc::new(input.clone()),
+                },
+                STORE_LIMIT,
+            )
+            .await?;
     }
     Ok(())
 }
@@ -291,24 +366,34 @@ async fn publish(
     links.metrics.issues(environment, rendered.issues.len());
     memory.set_issues(environment, rendered.issues);
     let published = match rendered.candidate {
-        Some((candidate, packed)) => {
-            Some(links.store.ask_again(Publish { candidate, packed }, STORE_LIMIT).await?)
-        }
+        Some((candidate, packed)) => Some(
+            links
+                .store
+                .ask_again(Publish { candidate, packed }, STORE_LIMIT)
+                .await?,
+        ),
         None => None,
     };
     memory.set_settled(environment, true);
     Ok(published)
 }
 
-async fn current(links: &ConfigLinks, environment: &Arc<str>) -> Result<Option<Arc<Snapshot>>, JobError> {
-    let question = GetSnapshot { environment: Arc::clone(environment) };
+async fn current(
+    links: &ConfigLinks,
+    environment: &Arc<str>,
+) -> Result<Option<Arc<Snapshot>>, JobError> {
+    let question = GetSnapshot {
+        environment: Arc::clone(environment),
+    };
     Ok(links.store.ask_again(question, STORE_LIMIT).await?)
 }
 
 /// Loads the stored inputs of sources that have none here.
 async fn restore_inputs(memory: &Arc<ConfigMemory>, links: &ConfigLinks) -> Result<(), JobError> {
     let environments = memory.environments();
-    let sources = environments.iter().flat_map(|environment| memory.of_environment(environment));
+    let sources = environments
+        .iter()
+        .flat_map(|environment| memory.of_environment(environment));
     if sources.into_iter().all(|(_, accepted)| accepted.is_some()) {
         return Ok(());
     }
@@ -316,18 +401,32 @@ async fn restore_inputs(memory: &Arc<ConfigMemory>, links: &ConfigLinks) -> Resu
         if !memory.lacks_input(&stored.source) || memory.is_unreadable(&stored.digest) {
             continue;
         }
-        let Some(source) = memory.source(&stored.source) else { continue };
+        let Some(source) = memory.source(&stored.source) else {
+            continue;
+        };
         let (for_task, packed) = (Arc::clone(&source), Arc::clone(&stored));
         let read = blocking(move || {
             let stored = packed.unpack().map_err(|error| vec![error.explain()])?;
-            let (input, notes) = SourceInput::from_bytes(&for_task.id, &stored.body, &for_task.fields);
-            if input == SourceInput::default() { Err(notes) } else { Ok((input, notes)) }
+            let (input, notes) =
+                SourceInput::from_bytes(&for_task.id, &stored.body, &for_task.fields);
+            if input == SourceInput::default() {
+                Err(notes)
+            } else {
+                Ok((input, notes))
+            }
         });
         match read.await? {
             Ok((input, notes)) => {
                 let served = current(links, &source.environment).await?;
-                let checked_at = restored_check(links, &source, served.as_deref(), stored.accepted_at_ms);
-                memory.set_accepted(&source.id, Accepted { input: Arc::new(input), checked_at });
+                let checked_at =
+                    restored_check(links, &source, served.as_deref(), stored.accepted_at_ms);
+                memory.set_accepted(
+                    &source.id,
+                    Accepted {
+                        input: Arc::new(input),
+                        checked_at,
+                    },
+                );
                 info!(source.id = %source.id, "restored the last accepted input of {}", source.id);
                 for note in notes {
                     warn!(source.id = %source.id, "a part of the stored input of {} is refused: {note}", source.id);
@@ -352,13 +451,20 @@ fn restored_check(
     served: Option<&Snapshot>,
     accepted_at_ms: i64,
 ) -> OffsetDateTime {
-    let last_success = links.board.source(&source.id).and_then(|clock| clock.last_success_ms());
+    let last_success = links
+        .board
+        .source(&source.id)
+        .and_then(|clock| clock.last_success_ms());
     let stored = clock::from_ms(last_success.unwrap_or(accepted_at_ms).max(accepted_at_ms));
     let served = served.filter(|served| funnel::contributes(Some(served), &source.id));
     served.map_or(stored, |served| stored.max(served.published_at))
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JobError> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, JobError> {
     // The panic itself is logged by the panic hook, with its place.
-    tokio::task::spawn_blocking(work).await.map_err(|_| JobError::Panicked)
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| JobError::Panicked)
 }

@@ -48,8 +48,13 @@ impl FunnelSource {
             is_enabled: source.enabled,
             precedence: source.precedence,
             allow_empty: source.allow_empty,
-            has_experiments: source.kind == settings::SourceKind::Growthbook && !source.rest_host.is_empty(),
-            connections: source.listed_connections().into_iter().map(|connection| connection.key).collect(),
+            has_experiments: source.kind == settings::SourceKind::Growthbook
+                && !source.rest_host.is_empty(),
+            connections: source
+                .listed_connections()
+                .into_iter()
+                .map(|connection| connection.key)
+                .collect(),
             is_override: source.is_override,
             fields: FieldNames {
                 domains: fields.domains.clone(),
@@ -58,7 +63,8 @@ impl FunnelSource {
                 stream_name: fields.stream_name.clone(),
                 contextual_attributes: fields.contextual_attributes.clone(),
                 end: fields.end.clone(),
-                max_duration: time::Duration::try_from(fields.max_duration).unwrap_or(time::Duration::MAX),
+                max_duration: time::Duration::try_from(fields.max_duration)
+                    .unwrap_or(time::Duration::MAX),
             },
         }
     }
@@ -68,7 +74,9 @@ impl FunnelSource {
         let has_payloads = if self.connections.is_empty() {
             !input.payloads.is_empty()
         } else {
-            self.connections.iter().all(|key| input.payloads.contains_key(key))
+            self.connections
+                .iter()
+                .all(|key| input.payloads.contains_key(key))
         };
         has_payloads && (!self.has_experiments || input.experiments.is_some())
     }
@@ -102,8 +110,14 @@ pub struct ConfigMemory {
 impl ConfigMemory {
     /// Knows the sources of the settings; inputs are loaded by the actor.
     pub fn new(sources: &[settings::Source]) -> Arc<Self> {
-        let sources = sources.iter().map(FunnelSource::new).map(|s| (Arc::clone(&s.id), Arc::new(s)));
-        Arc::new(Self { sources: sources.collect(), inner: Mutex::default() })
+        let sources = sources
+            .iter()
+            .map(FunnelSource::new)
+            .map(|s| (Arc::clone(&s.id), Arc::new(s)));
+        Arc::new(Self {
+            sources: sources.collect(),
+            inner: Mutex::default(),
+        })
     }
 
     pub(super) fn source(&self, id: &str) -> Option<Arc<FunnelSource>> {
@@ -111,14 +125,25 @@ impl ConfigMemory {
     }
 
     pub(super) fn environments(&self) -> BTreeSet<Arc<str>> {
-        self.sources.values().map(|source| Arc::clone(&source.environment)).collect()
+        self.sources
+            .values()
+            .map(|source| Arc::clone(&source.environment))
+            .collect()
     }
 
     /// The sources of an environment with what was accepted from them.
-    pub(super) fn of_environment(&self, environment: &str) -> Vec<(Arc<FunnelSource>, Option<Accepted>)> {
+    pub(super) fn of_environment(
+        &self,
+        environment: &str,
+    ) -> Vec<(Arc<FunnelSource>, Option<Accepted>)> {
         let inner = self.inner.lock();
-        let of_it = self.sources.values().filter(|source| &*source.environment == environment);
-        of_it.map(|source| (Arc::clone(source), inner.accepted.get(&source.id).cloned())).collect()
+        let of_it = self
+            .sources
+            .values()
+            .filter(|source| &*source.environment == environment);
+        of_it
+            .map(|source| (Arc::clone(source), inner.accepted.get(&source.id).cloned()))
+            .collect()
     }
 
     pub(super) fn lacks_input(&self, source: &str) -> bool {
@@ -126,7 +151,10 @@ impl ConfigMemory {
     }
 
     pub(super) fn set_accepted(&self, source: &Arc<str>, accepted: Accepted) {
-        self.inner.lock().accepted.insert(Arc::clone(source), accepted);
+        self.inner
+            .lock()
+            .accepted
+            .insert(Arc::clone(source), accepted);
     }
 
     /// Notes a stored input that cannot be read; `true` the first time.
@@ -139,17 +167,29 @@ impl ConfigMemory {
     }
 
     pub(super) fn set_issues(&self, environment: &Arc<str>, issues: Vec<Issue>) {
-        self.inner.lock().issues.insert(Arc::clone(environment), issues);
+        self.inner
+            .lock()
+            .issues
+            .insert(Arc::clone(environment), issues);
     }
 
     pub(super) fn issues(&self, environment: &str) -> Vec<Issue> {
-        self.inner.lock().issues.get(environment).cloned().unwrap_or_default()
+        self.inner
+            .lock()
+            .issues
+            .get(environment)
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Notes whether a source's newest input is held; `true` when that changed.
     pub(super) fn set_held(&self, source: &Arc<str>, is_held: bool) -> bool {
         let mut inner = self.inner.lock();
-        if is_held { inner.held.insert(Arc::clone(source)) } else { inner.held.remove(source) }
+        if is_held {
+            inner.held.insert(Arc::clone(source))
+        } else {
+            inner.held.remove(source)
+        }
     }
 
     pub(super) fn set_settled(&self, environment: &Arc<str>, is_settled: bool) {

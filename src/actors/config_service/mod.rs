@@ -21,20 +21,14 @@ use std::{
 };
 
 use actix::{
-    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Message, MessageResult, ResponseFuture,
-    fut::wrap_future,
+    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Message, MessageResult,
+    ResponseFuture, fut::wrap_future,
 };
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
 
 pub use self::memory::{ConfigMemory, FunnelSource};
-use super::{
-    MAILBOX,
-    board::Board,
-    poller::Outcome,
-    slot::Slot,
-    store::StoreActor,
-};
+use super::{MAILBOX, board::Board, poller::Outcome, slot::Slot, store::StoreActor};
 use crate::{
     metrics::Metrics,
     model::Issue,
@@ -131,7 +125,10 @@ enum Work {
     /// Stitch an environment from what is stored.
     Start { environment: Arc<str> },
     /// Take a fetch in.
-    Ingest { ingest: Ingest, reply: oneshot::Sender<IngestReport> },
+    Ingest {
+        ingest: Ingest,
+        reply: oneshot::Sender<IngestReport>,
+    },
 }
 
 /// See the module's first paragraph.
@@ -145,7 +142,12 @@ pub struct ConfigServiceActor {
 impl ConfigServiceActor {
     /// A new incarnation over the same memory.
     pub fn new(memory: Arc<ConfigMemory>, links: ConfigLinks) -> Self {
-        Self { memory, links, queue: VecDeque::new(), is_working: false }
+        Self {
+            memory,
+            links,
+            queue: VecDeque::new(),
+            is_working: false,
+        }
     }
 
     fn enqueue(&mut self, work: Work, ctx: &mut Context<Self>) {
@@ -158,7 +160,9 @@ impl ConfigServiceActor {
         if self.is_working {
             return;
         }
-        let Some(work) = self.queue.pop_front() else { return };
+        let Some(work) = self.queue.pop_front() else {
+            return;
+        };
         self.is_working = true;
         let (memory, links) = (Arc::clone(&self.memory), self.links.clone());
         let job = async move {
@@ -199,7 +203,13 @@ impl Handler<Ingest> for ConfigServiceActor {
     fn handle(&mut self, message: Ingest, ctx: &mut Context<Self>) -> Self::Result {
         fail::fail_point!("config_service.Ingest");
         let (reply, report) = oneshot::channel();
-        self.enqueue(Work::Ingest { ingest: message, reply }, ctx);
+        self.enqueue(
+            Work::Ingest {
+                ingest: message,
+                reply,
+            },
+            ctx,
+        );
         Box::pin(async move {
             match report.await {
                 Ok(report) => report,
@@ -224,6 +234,9 @@ impl Handler<GetFunnelStatus> for ConfigServiceActor {
 
     fn handle(&mut self, _: GetFunnelStatus, _: &mut Context<Self>) -> Self::Result {
         fail::fail_point!("config_service.GetFunnelStatus");
-        MessageResult(FunnelStatus { environments: self.memory.status(), queued: self.queue.len() })
+        MessageResult(FunnelStatus {
+            environments: self.memory.status(),
+            queued: self.queue.len(),
+        })
     }
 }

@@ -59,8 +59,14 @@ impl PollerMemory {
         if let Some(ms) = stored.last_success_ms {
             clock.set_last_success_ms(ms);
         }
-        let remembered = Remembered { paused: stored.paused, ..Remembered::default() };
-        Self { clock, remembered: Mutex::new(remembered) }
+        let remembered = Remembered {
+            paused: stored.paused,
+            ..Remembered::default()
+        };
+        Self {
+            clock,
+            remembered: Mutex::new(remembered),
+        }
     }
 
     pub(super) fn clock(&self) -> &SourceClock {
@@ -82,21 +88,37 @@ impl PollerMemory {
         remembered.validators.clone()
     }
 
-    pub(super) fn end_attempt(&self, ended: &PollReport, is_permanent: bool, report: &IngestReport) {
+    pub(super) fn end_attempt(
+        &self,
+        ended: &PollReport,
+        is_permanent: bool,
+        report: &IngestReport,
+    ) {
         let mut remembered = self.remembered.lock();
         let is_failed = ended.outcome == Outcome::Failed;
-        remembered.failure_streak = if is_failed { remembered.failure_streak.saturating_add(1) } else { 0 };
+        remembered.failure_streak = if is_failed {
+            remembered.failure_streak.saturating_add(1)
+        } else {
+            0
+        };
         remembered.is_permanent = is_permanent;
         remembered.last_outcome = Some(ended.outcome);
-        remembered.is_ill = is_failed || ended.outcome == Outcome::Held || !ended.failed_parts.is_empty();
-        remembered.last_error = if remembered.is_ill { ended.reason.clone() } else { None };
+        remembered.is_ill =
+            is_failed || ended.outcome == Outcome::Held || !ended.failed_parts.is_empty();
+        remembered.last_error = if remembered.is_ill {
+            ended.reason.clone()
+        } else {
+            None
+        };
         for part in &report.lost {
             remembered.validators.remove(part);
         }
         // A refused body leaves the validator of the accepted one in place.
         for (part, validator) in &report.accepted {
             match validator {
-                Some(validator) => remembered.validators.insert(part.clone(), validator.clone()),
+                Some(validator) => remembered
+                    .validators
+                    .insert(part.clone(), validator.clone()),
                 None => remembered.validators.remove(part),
             };
         }
@@ -119,7 +141,10 @@ impl PollerMemory {
     /// What is to be stored now.
     pub(super) fn source_state(&self) -> SourceState {
         let paused = self.remembered.lock().paused.clone();
-        SourceState { paused, last_success_ms: self.clock.last_success_ms() }
+        SourceState {
+            paused,
+            last_success_ms: self.clock.last_success_ms(),
+        }
     }
 
     /// The same, unless it was given out less than `every` ago.

@@ -17,8 +17,8 @@ mod schedule;
 use std::{sync::Arc, time::Duration};
 
 use actix::{
-    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Message, MessageResult, ResponseFuture,
-    SpawnHandle, fut::wrap_future,
+    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Message, MessageResult,
+    ResponseFuture, SpawnHandle, fut::wrap_future,
 };
 use tokio::{sync::oneshot, time::Instant};
 use tracing::{error, info, warn};
@@ -209,7 +209,11 @@ struct PollUnderWay {
 
 impl PollerActor {
     /// A poller over what is remembered of the source.
-    pub fn new(settings: Arc<settings::Source>, memory: Arc<PollerMemory>, links: PollerLinks) -> Self {
+    pub fn new(
+        settings: Arc<settings::Source>,
+        memory: Arc<PollerMemory>,
+        links: PollerLinks,
+    ) -> Self {
         Self {
             id: settings.id.clone(),
             settings,
@@ -291,25 +295,38 @@ impl PollerActor {
                 PartOutcome::Failed(error) => Some((part.kind(), error.clone())),
                 _ => None,
             })
-            .chain(fetched.connections_error.take().map(|error| ("connections", error)))
+            .chain(
+                fetched
+                    .connections_error
+                    .take()
+                    .map(|error| ("connections", error)),
+            )
             .collect();
         if self.state() == RunState::Running {
             // Repeated after each poll, so that a restarted client follows again.
-            self.links.client.tell(Follow { targets: std::mem::take(&mut fetched.streams) });
+            self.links.client.tell(Follow {
+                targets: std::mem::take(&mut fetched.streams),
+            });
         }
         let Some(poll) = &mut self.poll else { return };
         poll.cancellable = None;
         poll.fetch_errors = errors;
-        let ingest = Ingest { source: self.id.clone(), parts: Arc::new(fetched.parts), at: clock::now() };
+        let ingest = Ingest {
+            source: self.id.clone(),
+            parts: Arc::new(fetched.parts),
+            at: clock::now(),
+        };
         let config = Arc::clone(&self.links.config);
         let funnel = async move {
             fail::fail_point!("poller.ingest_future");
             config.ask_again(ingest, INGEST_LIMIT).await
         };
-        ctx.spawn(wrap_future::<_, Self>(funnel).map(|answer, this, ctx| match answer {
-            Ok(report) => this.on_ingested(report, ctx),
-            Err(error) => this.on_nothing(&error.to_string(), None, ctx),
-        }));
+        ctx.spawn(
+            wrap_future::<_, Self>(funnel).map(|answer, this, ctx| match answer {
+                Ok(report) => this.on_ingested(report, ctx),
+                Err(error) => this.on_nothing(&error.to_string(), None, ctx),
+            }),
+        );
     }
 
     /// Nothing came of the poll at all.
@@ -326,15 +343,26 @@ impl PollerActor {
         for (part, error) in &poll.fetch_errors {
             self.links.metrics.part_failed(&self.id, part, error.code());
         }
-        self.links.metrics.poll_ended(&self.id, ended.outcome.as_str(), ended.duration.as_secs_f64());
-        let is_permanent = poll.fetch_errors.iter().any(|(_, error)| error.is_permanent());
+        self.links.metrics.poll_ended(
+            &self.id,
+            ended.outcome.as_str(),
+            ended.duration.as_secs_f64(),
+        );
+        let is_permanent = poll
+            .fetch_errors
+            .iter()
+            .any(|(_, error)| error.is_permanent());
         let is_whole = ended.failed_parts.is_empty();
         self.log_end(&ended, is_permanent);
         self.memory.end_attempt(&ended, is_permanent, &report);
         if is_whole && matches!(ended.outcome, Outcome::Published | Outcome::Unchanged) {
             self.save_success();
         }
-        let retry_after = poll.fetch_errors.iter().filter_map(|(_, error)| error.retry_after()).max();
+        let retry_after = poll
+            .fetch_errors
+            .iter()
+            .filter_map(|(_, error)| error.retry_after())
+            .max();
         for waiter in poll.waiters {
             // A caller that gave up is not waiting any more.
             drop(waiter.send(ended.clone()));
@@ -347,7 +375,13 @@ impl PollerActor {
         }
         let is_failed = ended.outcome == Outcome::Failed;
         let failing = is_failed.then(|| self.memory.failure_streak());
-        let wait = schedule::next_wait(&self.settings.poll, failing, is_permanent, retry_after, super::random::unit());
+        let wait = schedule::next_wait(
+            &self.settings.poll,
+            failing,
+            is_permanent,
+            retry_after,
+            super::random::unit(),
+        );
         self.schedule_poll(wait, ctx);
     }
 
@@ -356,7 +390,9 @@ impl PollerActor {
         let id = &self.id;
         let reason = ended.reason.as_deref().unwrap_or("no reason given");
         let was_well = self.memory.was_well();
-        let is_well = ended.failed_parts.is_empty() && ended.outcome != Outcome::Failed && ended.outcome != Outcome::Held;
+        let is_well = ended.failed_parts.is_empty()
+            && ended.outcome != Outcome::Failed
+            && ended.outcome != Outcome::Held;
         if is_well {
             if !was_well {
                 info!(source.id = %id, "source {id} is well again");
@@ -366,7 +402,11 @@ impl PollerActor {
         }
         if was_well {
             let outcome = ended.outcome.as_str();
-            let advice = if is_permanent { "; it will not heal by itself, check the keys" } else { "" };
+            let advice = if is_permanent {
+                "; it will not heal by itself, check the keys"
+            } else {
+                ""
+            };
             warn!(source.id = %id, outcome, "poll of {id} {outcome}: {reason}{advice}; the last good configuration is served");
         } else {
             tracing::debug!(source.id = %id, "poll of {id} {}: {reason}", ended.outcome.as_str());
@@ -379,14 +419,20 @@ impl PollerActor {
     /// Stores the time of the last success now and then.
     fn save_success(&self) {
         if let Some(state) = self.memory.state_to_save(SAVE_EVERY) {
-            self.links.store.tell(SaveSourceState { source: self.id.clone(), state });
+            self.links.store.tell(SaveSourceState {
+                source: self.id.clone(),
+                state,
+            });
         }
     }
 
     /// Stores pause and last success; the answer waits for it, within a limit.
     fn save_state(&self) -> impl Future<Output = ()> + 'static {
         let (store, id) = (Arc::clone(&self.links.store), self.id.clone());
-        let message = SaveSourceState { source: id.clone(), state: self.memory.source_state() };
+        let message = SaveSourceState {
+            source: id.clone(),
+            state: self.memory.source_state(),
+        };
         async move {
             fail::fail_point!("poller.save_future");
             if let Err(error) = store.ask_again(message, SAVE_LIMIT).await {
@@ -397,7 +443,11 @@ impl PollerActor {
 
     fn on_pause(&mut self, message: Pause, ctx: &mut Context<Self>) {
         let is_new = !self.memory.is_paused();
-        self.memory.set_paused(Some(PauseRecord { by: message.by, reason: message.reason, at_ms: clock::now_ms() }));
+        self.memory.set_paused(Some(PauseRecord {
+            by: message.by,
+            reason: message.reason,
+            at_ms: clock::now_ms(),
+        }));
         self.links.metrics.source_paused(&self.id, true);
         self.cancel_timer(ctx);
         self.is_changed = false;
@@ -449,7 +499,9 @@ impl Actor for PollerActor {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(MAILBOX);
-        self.links.metrics.source_paused(&self.id, self.memory.is_paused());
+        self.links
+            .metrics
+            .source_paused(&self.id, self.memory.is_paused());
         // Streams of an earlier incarnation report to this one; while paused there must be none.
         if self.state() == RunState::Running {
             self.start_poll(Vec::new(), ctx);

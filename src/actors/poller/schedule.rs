@@ -3,11 +3,7 @@
 use std::time::Duration;
 
 use super::{Outcome, PollReport};
-use crate::{
-    actors::config_service::IngestReport,
-    settings::Poll,
-    sources::FetchError,
-};
+use crate::{actors::config_service::IngestReport, settings::Poll, sources::FetchError};
 
 /// Longest time one fetch can legally take: every try of every request, and the waits between.
 ///
@@ -33,13 +29,17 @@ pub(super) fn next_wait(
         None => poll.interval,
         Some(_) if is_permanent => longest,
         Some(streak) => {
-            let doubled = poll.interval.saturating_mul(1 << streak.saturating_sub(1).min(20));
+            let doubled = poll
+                .interval
+                .saturating_mul(1 << streak.saturating_sub(1).min(20));
             doubled.min(longest)
         }
     };
     let jittered = base.mul_f64((1.0 + poll.jitter * (unit * 2.0 - 1.0)).max(0.0));
     // Polling while the upstream asked for quiet would only be refused by our own client.
-    failing.and(retry_after).map_or(jittered, |quiet| jittered.max(quiet))
+    failing
+        .and(retry_after)
+        .map_or(jittered, |quiet| jittered.max(quiet))
 }
 
 /// The poll's outcome from what was fetched and what the funnel made of it.
@@ -52,11 +52,20 @@ pub(super) fn summarise(
     failed_parts.extend(report.refused_parts.iter().copied());
     failed_parts.sort_unstable();
     failed_parts.dedup();
-    let limited = fetch_errors.iter().find_map(|(_, error)| error.retry_after());
+    let limited = fetch_errors
+        .iter()
+        .find_map(|(_, error)| error.retry_after());
     let mut reasons: Vec<String> = Vec::new();
     match (report.outcome, limited) {
-        (Outcome::Failed, Some(left)) => reasons.push(format!("rate_limited: {} s left", left.as_secs_f64().ceil())),
-        _ => reasons.extend(fetch_errors.iter().map(|(part, error)| format!("{part}: {}: {error}", error.code()))),
+        (Outcome::Failed, Some(left)) => reasons.push(format!(
+            "rate_limited: {} s left",
+            left.as_secs_f64().ceil()
+        )),
+        _ => reasons.extend(
+            fetch_errors
+                .iter()
+                .map(|(part, error)| format!("{part}: {}: {error}", error.code())),
+        ),
     }
     reasons.extend(report.reason.clone());
     PollReport {
@@ -73,19 +82,32 @@ mod tests {
     use super::*;
 
     fn poll() -> Poll {
-        Poll { failure_backoff_max: Duration::from_secs(600), ..Poll::default() }
+        Poll {
+            failure_backoff_max: Duration::from_secs(600),
+            ..Poll::default()
+        }
     }
 
     #[track_caller]
     fn check(failing: Option<u32>, is_permanent: bool, retry_after: Option<u64>, seconds: u64) {
         let quiet = retry_after.map(Duration::from_secs);
-        assert_eq!(next_wait(&poll(), failing, is_permanent, quiet, 0.5), Duration::from_secs(seconds));
+        assert_eq!(
+            next_wait(&poll(), failing, is_permanent, quiet, 0.5),
+            Duration::from_secs(seconds)
+        );
     }
 
     #[test]
     fn the_wait_doubles_while_failing_and_is_capped() {
         check(None, false, None, 60);
-        for (streak, seconds) in [(1, 60), (2, 120), (3, 240), (4, 480), (5, 600), (4_000_000, 600)] {
+        for (streak, seconds) in [
+            (1, 60),
+            (2, 120),
+            (3, 240),
+            (4, 480),
+            (5, 600),
+            (4_000_000, 600),
+        ] {
             check(Some(streak), false, None, seconds);
         }
     }
@@ -102,7 +124,10 @@ mod tests {
     #[test]
     fn jitter_stays_within_its_share() {
         for (unit, seconds) in [(0.0, 54.0), (1.0, 66.0)] {
-            assert_eq!(next_wait(&poll(), None, false, None, unit), Duration::from_secs_f64(seconds));
+            assert_eq!(
+                next_wait(&poll(), None, false, None, unit),
+                Duration::from_secs_f64(seconds)
+            );
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Writing what is still unwritten, and noticing when database or backup fail and recover.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -9,6 +9,7 @@ use super::{
     AuditLine, AuditPage, AuditRecord, StoreContext,
     memory::{Half, StoreMemory},
     publish::row_of,
+    restore,
 };
 use crate::store::{AuditEntry, Inserted, StoreError};
 
@@ -37,7 +38,8 @@ impl StoreContext {
         self.metrics.store_pending(self.memory.pending());
         for snapshot in self.memory.all_current() {
             let is_durable = self.memory.is_durable(&snapshot.environment);
-            self.metrics.snapshot_served(&snapshot.environment, snapshot.revision, is_durable);
+            self.metrics
+                .snapshot_served(&snapshot.environment, snapshot.revision, is_durable);
         }
     }
 
@@ -50,7 +52,10 @@ impl StoreContext {
         match timeout(limit, last).await {
             Ok(Ok(())) => {}
             Ok(Err(failure)) => warn!("the database could not be closed: {}", failure.explain()),
-            Err(_) => warn!(pending = self.memory.pending(), "stopping with writes still to be made"),
+            Err(_) => warn!(
+                pending = self.memory.pending(),
+                "stopping with writes still to be made"
+            ),
         }
     }
 
@@ -60,11 +65,13 @@ impl StoreContext {
             if copies.in_backup {
                 continue;
             }
-            let at_ms = crate::clock::to_ms(snapshot.published_at);
             let name = &snapshot.environment;
-            let written = backup.write_snapshot(name, snapshot.revision, at_ms, &snapshot.hash, &copies.value).await;
+            let written = backup
+                .write_snapshot(&row_of(&snapshot, copies.value))
+                .await;
             if written.is_ok() {
-                self.memory.snapshot_written(name, snapshot.revision, Half::Backup);
+                self.memory
+                    .snapshot_written(name, snapshot.revision, Half::Backup);
             }
             self.report(Half::Backup, written.as_ref().map(|()| ()));
         }
@@ -107,26 +114,47 @@ impl StoreContext {
             self.check(database.insert_revision(&row).await)?;
             self.memory.waiting_written();
         }
+        let mut too_large = None;
         for (snapshot, copies) in self.memory.unwritten_snapshots() {
-            if copies.in_database {
-                continue;
-            }
-            let row = row_of(&snapshot, copies.value.clone());
-            match self.check(database.insert_revision(&row).await)? {
-                Inserted::New | Inserted::AlreadyThere => {
-                    self.memory.snapshot_written(&snapshot.environment, snapshot.revision, Half::Database);
-                    let keep = self.settings.keep_revisions;
-                    self.check(database.prune_revisions(&snapshot.environment, keep).await)?;
-                }
-                Inserted::Taken { highest } => {
-                    self.renumber(&snapshot.environment, snapshot.revision, copies.value, highest).await;
+            if !copies.in_database {
+                let inserted = database
+                    .insert_revision(&row_of(&snapshot, copies.value.clone()))
+                    .await;
+                match self.check_size(inserted, &mut too_large)? {
+                    Some(Inserted::New | Inserted::AlreadyThere) => {
+                        self.memory.snapshot_written(
+                            &snapshot.environment,
+                            snapshot.revision,
+                            Half::Database,
+                        );
+                    }
+                    Some(Inserted::Taken { highest }) => {
+                        self.renumber(
+                            &snapshot.environment,
+                            snapshot.revision,
+                            copies.value,
+                            highest,
+                        )
+                        .await;
+                    }
+                    None => {}
                 }
             }
         }
+        for snapshot in self.memory.unpruned() {
+            self.check(
+                database
+                    .prune_revisions(&snapshot.environment, self.settings.keep_revisions)
+                    .await,
+            )?;
+            self.memory.set_pruned(&snapshot);
+        }
         for input in self.memory.unwritten_inputs() {
             if !input.in_database {
-                self.check(database.upsert_input(&input.value).await)?;
-                self.memory.input_written(&input.value, Half::Database);
+                let written = database.upsert_input(&input.value).await;
+                if self.check_size(written, &mut too_large)?.is_some() {
+                    self.memory.input_written(&input.value, Half::Database);
+                }
             }
         }
         for state in self.memory.unwritten_states() {
@@ -138,32 +166,45 @@ impl StoreContext {
         loop {
             let entries = self.memory.first_audit(AUDIT_BATCH);
             if entries.is_empty() {
-                return Ok(());
+                return self.check(too_large.map_or(Ok(()), Err));
             }
             self.check(database.append_audit(&entries).await)?;
             self.memory.audit_written(&entries);
         }
     }
 
-    /// The database was away at start and answers now: what it has and we do not is taken in.
+    /// The database was away at start: as soon as it answers, what it has and we do not is taken in.
     async fn take_in_database(&self) -> Result<(), Away> {
-        let database = self.store.database();
-        for cell in self.board.environments() {
-            let Some(stored) = self.check(database.latest_stored(&cell.name).await)? else { continue };
-            self.memory.raise_highest(&cell.name, stored.revision);
-            if self.memory.current(&cell.name).is_none() {
-                let _one_at_a_time = self.publishing.lock().await;
-                let revision = stored.revision;
-                self.memory.restore(stored.candidate.at_revision(revision), stored.packed, true, false);
-                self.announce_loaded();
-                info!(environment = &*cell.name, revision, "serving revision {revision} of {} from the database", cell.name);
-            }
+        self.check(self.store.database().ping().await)?;
+        let environments: Vec<String> = self
+            .board
+            .environments()
+            .map(|cell| cell.name.to_string())
+            .collect();
+        let mut loaded = self.check(self.store.load(&environments).await)?;
+        if let Some(failure) = loaded.database_failure.take() {
+            self.report(Half::Database, Err(&failure));
+            return Err(Away);
         }
-        for input in self.check(database.load_inputs().await)? {
-            self.memory.restore_input(input, true, false);
-        }
-        self.memory.set_database_unread(false);
+        let _one_at_a_time = self.publishing.lock().await;
+        restore::absorb(&self.memory, loaded);
+        self.announce_loaded();
         Ok(())
+    }
+
+    /// Like [`Self::check`], but what is too large for the database does not keep the rest from it.
+    fn check_size<T>(
+        &self,
+        result: Result<T, StoreError>,
+        too_large: &mut Option<StoreError>,
+    ) -> Result<Option<T>, Away> {
+        match result {
+            Err(failure @ StoreError::PacketTooLarge { .. }) => {
+                *too_large = Some(failure);
+                Ok(None)
+            }
+            other => self.check(other).map(Some),
+        }
     }
 
     fn check<T>(&self, result: Result<T, StoreError>) -> Result<T, Away> {
@@ -179,7 +220,9 @@ impl StoreContext {
             Half::Database => "database",
             Half::Backup => "backup",
         };
-        let is_change = self.memory.set_health(half, result.err().map(StoreError::explain));
+        let is_change = self
+            .memory
+            .set_health(half, result.err().map(StoreError::explain));
         match half {
             Half::Database => self.metrics.database_up(result.is_ok()),
             Half::Backup => self.metrics.backup_up(result.is_ok()),
@@ -187,7 +230,10 @@ impl StoreContext {
         match result {
             Ok(()) if is_change => info!("the {name} is back"),
             Err(failure) if is_change => {
-                warn!("the {name} failed, what it lacks is written later: {}", failure.explain());
+                warn!(
+                    "the {name} failed, what it lacks is written later: {}",
+                    failure.explain()
+                );
             }
             _ => {}
         }
@@ -212,16 +258,26 @@ fn page(
     before: Option<i64>,
 ) -> AuditPage {
     let is_first = before.is_none();
-    let mut lines = if is_first { memory.audit_lines(listed.is_ok()) } else { Vec::new() };
+    let mut lines = if is_first {
+        memory.audit_lines(listed.is_ok())
+    } else {
+        Vec::new()
+    };
     let database_error = match listed {
         Ok(entries) => {
-            lines.extend(entries.into_iter().map(|(id, entry)| AuditLine { id: Some(id), record: record(entry) }));
+            lines.extend(entries.into_iter().map(|(id, entry)| AuditLine {
+                id: Some(id),
+                record: record(entry),
+            }));
             None
         }
         Err(error) => Some(error),
     };
     lines.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    AuditPage { lines, database_error }
+    AuditPage {
+        lines,
+        database_error,
+    }
 }
 
 fn record(entry: AuditEntry) -> AuditRecord {
@@ -235,4 +291,3 @@ fn record(entry: AuditEntry) -> AuditRecord {
         result: entry.result,
     }
 }
-

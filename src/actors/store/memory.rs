@@ -15,7 +15,7 @@ use crate::{
     actors::poller::SourceState,
     clock,
     model::Snapshot,
-    store::{AuditEntry, RevisionRow, PackedInput, StoredState},
+    store::{AuditEntry, PackedInput, RevisionRow, StoredState},
 };
 
 /// Revisions kept for a database that is away; older ones are then missing from its history.
@@ -35,7 +35,11 @@ pub(super) struct TwoCopies<T> {
 
 impl<T> TwoCopies<T> {
     pub(super) fn unwritten(value: T) -> Self {
-        Self { value, in_database: false, in_backup: false }
+        Self {
+            value,
+            in_database: false,
+            in_backup: false,
+        }
     }
 
     fn missing(&self) -> usize {
@@ -47,6 +51,8 @@ impl<T> TwoCopies<T> {
 pub(super) struct Current {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) copies: TwoCopies<Bytes>,
+    /// Whether older revisions beyond the retention were deleted since.
+    is_pruned: bool,
 }
 
 /// Which half of the store a report is about.
@@ -87,27 +93,53 @@ pub struct StoreMemory {
 
 impl StoreMemory {
     /// Takes in a snapshot read at start.
-    pub(super) fn restore(&self, snapshot: Snapshot, packed: Bytes, in_database: bool, in_backup: bool) {
+    pub(super) fn restore(
+        &self,
+        snapshot: Snapshot,
+        packed: Bytes,
+        in_database: bool,
+        in_backup: bool,
+    ) {
         let environment = Arc::clone(&snapshot.environment);
-        let copies = TwoCopies { value: packed, in_database, in_backup };
-        let current = Current { snapshot: Arc::new(snapshot), copies };
+        let copies = TwoCopies {
+            value: packed,
+            in_database,
+            in_backup,
+        };
+        let current = Current {
+            snapshot: Arc::new(snapshot),
+            copies,
+            is_pruned: false,
+        };
         self.inner.lock().current.insert(environment, current);
     }
 
-    /// Takes in an input read at start, unless a newer one is there.
+    /// Takes in an input read from the store, unless one is there that is as new.
     pub(super) fn restore_input(&self, input: PackedInput, in_database: bool, in_backup: bool) {
         let mut inner = self.inner.lock();
-        let old = inner.inputs.get(&input.source).map(|old| old.value.accepted_at_ms);
+        let old = inner
+            .inputs
+            .get(&input.source)
+            .map(|old| old.value.accepted_at_ms);
         if old.is_none_or(|old| old < input.accepted_at_ms) {
-            let copies = TwoCopies { value: Arc::new(input), in_database, in_backup };
+            let copies = TwoCopies {
+                value: Arc::new(input),
+                in_database,
+                in_backup,
+            };
             inner.inputs.insert(copies.value.source.clone(), copies);
         }
     }
 
-    /// Takes in a state read at start.
+    /// Takes in a state read from the store, unless one is there: that is what this process knows.
     pub(super) fn restore_state(&self, state: StoredState, in_database: bool, in_backup: bool) {
-        let copies = TwoCopies { value: state, in_database, in_backup };
-        self.inner.lock().states.insert(copies.value.source.clone(), copies);
+        let mut inner = self.inner.lock();
+        let name = state.source.clone();
+        inner.states.entry(name).or_insert(TwoCopies {
+            value: state,
+            in_database,
+            in_backup,
+        });
     }
 
     /// A number that must not be given out again.
@@ -118,23 +150,51 @@ impl StoreMemory {
     }
 
     pub(super) fn highest(&self, environment: &str) -> u64 {
-        self.inner.lock().highest.get(environment).copied().unwrap_or(0)
+        self.inner
+            .lock()
+            .highest
+            .get(environment)
+            .copied()
+            .unwrap_or(0)
     }
 
     pub(super) fn current(&self, environment: &str) -> Option<Arc<Snapshot>> {
-        self.inner.lock().current.get(environment).map(|current| Arc::clone(&current.snapshot))
+        self.inner
+            .lock()
+            .current
+            .get(environment)
+            .map(|current| Arc::clone(&current.snapshot))
     }
 
     pub(super) fn all_current(&self) -> Vec<Arc<Snapshot>> {
-        self.inner.lock().current.values().map(|current| Arc::clone(&current.snapshot)).collect()
+        self.inner
+            .lock()
+            .current
+            .values()
+            .map(|current| Arc::clone(&current.snapshot))
+            .collect()
     }
 
     /// Replaces the current snapshot; the old one waits on if the database does not have it yet.
-    pub(super) fn set_current(&self, snapshot: Arc<Snapshot>, copies: TwoCopies<Bytes>, row_of_old: Option<RevisionRow>) {
+    pub(super) fn set_current(
+        &self,
+        snapshot: Arc<Snapshot>,
+        copies: TwoCopies<Bytes>,
+        row_of_old: Option<RevisionRow>,
+    ) {
         let mut inner = self.inner.lock();
         let environment = Arc::clone(&snapshot.environment);
-        inner.highest.insert(Arc::clone(&environment), snapshot.revision);
-        inner.current.insert(environment, Current { snapshot, copies });
+        inner
+            .highest
+            .insert(Arc::clone(&environment), snapshot.revision);
+        inner.current.insert(
+            environment,
+            Current {
+                snapshot,
+                copies,
+                is_pruned: false,
+            },
+        );
         if let Some(row) = row_of_old {
             inner.waiting.push_back(row);
             while inner.waiting.len() > WAITING_REVISIONS_MAX {
@@ -146,20 +206,35 @@ impl StoreMemory {
     /// What is to be written of the current snapshots: `(snapshot, packed, to database, to backup)`.
     pub(super) fn unwritten_snapshots(&self) -> Vec<(Arc<Snapshot>, TwoCopies<Bytes>)> {
         let inner = self.inner.lock();
-        let unwritten = inner.current.values().filter(|current| current.copies.missing() > 0);
-        unwritten.map(|current| (Arc::clone(&current.snapshot), current.copies.clone())).collect()
+        let unwritten = inner
+            .current
+            .values()
+            .filter(|current| current.copies.missing() > 0);
+        unwritten
+            .map(|current| (Arc::clone(&current.snapshot), current.copies.clone()))
+            .collect()
     }
 
     /// The packed current snapshot, when the database lacks it.
-    pub(super) fn unwritten_in_database(&self, environment: &str) -> Option<(Arc<Snapshot>, Bytes)> {
+    pub(super) fn unwritten_in_database(
+        &self,
+        environment: &str,
+    ) -> Option<(Arc<Snapshot>, Bytes)> {
         let inner = self.inner.lock();
-        let current = inner.current.get(environment).filter(|current| !current.copies.in_database)?;
+        let current = inner
+            .current
+            .get(environment)
+            .filter(|current| !current.copies.in_database)?;
         Some((Arc::clone(&current.snapshot), current.copies.value.clone()))
     }
 
     pub(super) fn snapshot_written(&self, environment: &str, revision: u64, half: Half) {
         let mut inner = self.inner.lock();
-        let Some(current) = inner.current.get_mut(environment).filter(|c| c.snapshot.revision == revision) else {
+        let Some(current) = inner
+            .current
+            .get_mut(environment)
+            .filter(|c| c.snapshot.revision == revision)
+        else {
             return;
         };
         match half {
@@ -172,9 +247,31 @@ impl StoreMemory {
         }
     }
 
+    /// Current snapshots since which the history was not cut yet.
+    pub(super) fn unpruned(&self) -> Vec<Arc<Snapshot>> {
+        let inner = self.inner.lock();
+        let is_unpruned = |current: &&Current| current.copies.in_database && !current.is_pruned;
+        inner
+            .current
+            .values()
+            .filter(is_unpruned)
+            .map(|current| Arc::clone(&current.snapshot))
+            .collect()
+    }
+
+    pub(super) fn set_pruned(&self, snapshot: &Snapshot) {
+        let mut inner = self.inner.lock();
+        if let Some(current) = inner.current.get_mut(&snapshot.environment) {
+            current.is_pruned |= current.snapshot.revision == snapshot.revision;
+        }
+    }
+
     pub(super) fn is_durable(&self, environment: &str) -> bool {
         let inner = self.inner.lock();
-        inner.current.get(environment).is_some_and(|current| current.copies.missing() < 2)
+        inner
+            .current
+            .get(environment)
+            .is_some_and(|current| current.copies.missing() < 2)
     }
 
     /// Takes the oldest revision that the database lacks.
@@ -187,15 +284,29 @@ impl StoreMemory {
     }
 
     pub(super) fn set_input(&self, input: Arc<PackedInput>) {
-        self.inner.lock().inputs.insert(input.source.clone(), TwoCopies::unwritten(input));
+        self.inner
+            .lock()
+            .inputs
+            .insert(input.source.clone(), TwoCopies::unwritten(input));
     }
 
     pub(super) fn inputs(&self) -> Vec<Arc<PackedInput>> {
-        self.inner.lock().inputs.values().map(|input| Arc::clone(&input.value)).collect()
+        self.inner
+            .lock()
+            .inputs
+            .values()
+            .map(|input| Arc::clone(&input.value))
+            .collect()
     }
 
     pub(super) fn unwritten_inputs(&self) -> Vec<TwoCopies<Arc<PackedInput>>> {
-        self.inner.lock().inputs.values().filter(|input| input.missing() > 0).cloned().collect()
+        self.inner
+            .lock()
+            .inputs
+            .values()
+            .filter(|input| input.missing() > 0)
+            .cloned()
+            .collect()
     }
 
     pub(super) fn input_written(&self, input: &PackedInput, half: Half) {
@@ -215,23 +326,40 @@ impl StoreMemory {
             updated_at_ms: clock::now_ms(),
             body: serde_json::to_string(state).expect("a state has string keys only"),
         };
-        self.inner.lock().states.insert(source.to_owned(), TwoCopies::unwritten(stored));
+        self.inner
+            .lock()
+            .states
+            .insert(source.to_owned(), TwoCopies::unwritten(stored));
     }
 
     /// A source's state as read at start; the default when there is none.
     pub fn source_state(&self, source: &str) -> SourceState {
         let inner = self.inner.lock();
-        let body = inner.states.get(source).map(|state| state.value.body.as_str());
-        body.and_then(|body| serde_json::from_str(body).ok()).unwrap_or_default()
+        let body = inner
+            .states
+            .get(source)
+            .map(|state| state.value.body.as_str());
+        body.and_then(|body| serde_json::from_str(body).ok())
+            .unwrap_or_default()
     }
 
     pub(super) fn unwritten_states(&self) -> Vec<TwoCopies<StoredState>> {
-        self.inner.lock().states.values().filter(|state| state.missing() > 0).cloned().collect()
+        self.inner
+            .lock()
+            .states
+            .values()
+            .filter(|state| state.missing() > 0)
+            .cloned()
+            .collect()
     }
 
     pub(super) fn state_written(&self, state: &StoredState, half: Half) {
         let mut inner = self.inner.lock();
-        if let Some(kept) = inner.states.get_mut(&state.source).filter(|kept| kept.value == *state) {
+        if let Some(kept) = inner
+            .states
+            .get_mut(&state.source)
+            .filter(|kept| kept.value == *state)
+        {
             match half {
                 Half::Database => kept.in_database = true,
                 Half::Backup => kept.in_backup = true,
@@ -261,14 +389,24 @@ impl StoreMemory {
     }
 
     pub(super) fn first_audit(&self, number: usize) -> Vec<AuditEntry> {
-        self.inner.lock().audit.iter().take(number).cloned().collect()
+        self.inner
+            .lock()
+            .audit
+            .iter()
+            .take(number)
+            .cloned()
+            .collect()
     }
 
     /// Takes written lines off the queue; lines queued meanwhile stay.
     pub(super) fn audit_written(&self, written: &[AuditEntry]) {
         let mut inner = self.inner.lock();
         for entry in written {
-            if inner.audit.front().is_some_and(|first| first.uid == entry.uid) {
+            if inner
+                .audit
+                .front()
+                .is_some_and(|first| first.uid == entry.uid)
+            {
                 inner.audit.pop_front();
             }
         }
@@ -277,9 +415,18 @@ impl StoreMemory {
     /// Lines known without the database, newest first; all recent ones, or only those not written yet.
     pub(super) fn audit_lines(&self, only_unwritten: bool) -> Vec<AuditLine> {
         let inner = self.inner.lock();
-        let number = if only_unwritten { inner.audit.len() } else { RECENT_AUDIT_MAX };
+        let number = if only_unwritten {
+            inner.audit.len()
+        } else {
+            RECENT_AUDIT_MAX
+        };
         let recent = inner.recent_audit.iter().take(number);
-        recent.map(|record| AuditLine { id: None, record: record.clone() }).collect()
+        recent
+            .map(|record| AuditLine {
+                id: None,
+                record: record.clone(),
+            })
+            .collect()
     }
 
     /// Notes how a half fared; `true` when that changed.
@@ -311,14 +458,22 @@ impl StoreMemory {
         self.inner.lock().is_database_unread
     }
 
-
     /// Number of writes still to be made.
     pub(super) fn pending(&self) -> usize {
         let inner = self.inner.lock();
-        let snapshots: usize = inner.current.values().map(|current| current.copies.missing()).sum();
+        let snapshots: usize = inner
+            .current
+            .values()
+            .map(|current| current.copies.missing())
+            .sum();
         let inputs: usize = inner.inputs.values().map(TwoCopies::missing).sum();
         let states: usize = inner.states.values().map(TwoCopies::missing).sum();
-        snapshots + inputs + states + inner.waiting.len() + inner.audit.len()
+        let unpruned = inner
+            .current
+            .values()
+            .filter(|current| !current.is_pruned)
+            .count();
+        snapshots + inputs + states + unpruned + inner.waiting.len() + inner.audit.len()
     }
 
     pub(super) fn has_pending(&self) -> bool {

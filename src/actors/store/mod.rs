@@ -13,12 +13,13 @@
 mod flush;
 mod memory;
 mod publish;
+mod restore;
 
 use std::{sync::Arc, time::Duration};
 
 use actix::{
-    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, Message, MessageResult,
-    ResponseActFuture, ResponseFuture, fut::wrap_future,
+    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, Message,
+    MessageResult, ResponseActFuture, ResponseFuture, fut::wrap_future,
 };
 use bytes::Bytes;
 
@@ -28,7 +29,7 @@ use crate::{
     metrics::Metrics,
     model::{Candidate, Snapshot},
     settings,
-    store::{Store, PackedInput},
+    store::{PackedInput, Store},
 };
 
 /// Room for every HTTP worker asking at once after each revision, many times over.
@@ -203,7 +204,14 @@ impl StoreContext {
         settings: settings::Database,
     ) -> Arc<Self> {
         let publishing = tokio::sync::Mutex::new(());
-        let context = Self { store, memory, board, metrics, settings, publishing };
+        let context = Self {
+            store,
+            memory,
+            board,
+            metrics,
+            settings,
+            publishing,
+        };
         for environment in context.board.environments() {
             context.metrics.environment_known(&environment.name);
         }
@@ -221,7 +229,10 @@ pub struct StoreActor {
 impl StoreActor {
     /// A new incarnation over the same memory.
     pub fn new(context: Arc<StoreContext>) -> Self {
-        Self { context, is_flushing: false }
+        Self {
+            context,
+            is_flushing: false,
+        }
     }
 
     /// Writes what is unwritten, unless that is under way.
@@ -326,7 +337,9 @@ impl Handler<SaveSourceState> for StoreActor {
 
     fn handle(&mut self, message: SaveSourceState, ctx: &mut Context<Self>) -> Self::Result {
         fail::fail_point!("store.SaveSourceState");
-        self.context.memory.set_state(&message.source, &message.state);
+        self.context
+            .memory
+            .set_state(&message.source, &message.state);
         self.flush(ctx);
         let context = Arc::clone(&self.context);
         Box::pin(async move {

@@ -26,11 +26,21 @@ impl StoreContext {
     pub(super) async fn publish(&self, candidate: Arc<Candidate>, packed: Bytes) -> Published {
         let _one_at_a_time = self.publishing.lock().await;
         let environment = Arc::clone(&candidate.environment);
-        if let Some(current) = self.memory.current(&environment).filter(|current| current.hash == candidate.hash) {
-            return Published { revision: current.revision, is_new: false };
+        if let Some(current) = self
+            .memory
+            .current(&environment)
+            .filter(|current| current.hash == candidate.hash)
+        {
+            return Published {
+                revision: current.revision,
+                is_new: false,
+            };
         }
         let revision = self.publish_anew(candidate, packed).await;
-        Published { revision, is_new: true }
+        Published {
+            revision,
+            is_new: true,
+        }
     }
 
     /// Gives the candidate a number and serves it under that, whatever is served now.
@@ -61,7 +71,12 @@ impl StoreContext {
     }
 
     /// Allots a number and waits, within the limit, for one durable copy under it.
-    async fn store_first_copy(&self, candidate: &Candidate, packed: Bytes, started: Instant) -> (u64, TwoCopies<Bytes>) {
+    async fn store_first_copy(
+        &self,
+        candidate: &Candidate,
+        packed: Bytes,
+        started: Instant,
+    ) -> (u64, TwoCopies<Bytes>) {
         let mut revision = self.memory.highest(&candidate.environment) + 1;
         let mut copies = TwoCopies::unwritten(packed.clone());
         while self.memory.is_well(Half::Database) {
@@ -78,13 +93,8 @@ impl StoreContext {
                 Err(_) => break,
             }
         }
-        let backup = self.store.backup().write_snapshot(
-            &candidate.environment,
-            revision,
-            clock::to_ms(candidate.created_at),
-            &candidate.hash,
-            &packed,
-        );
+        let row = RevisionRow::new(candidate, revision, packed);
+        let backup = self.store.backup().write_snapshot(&row);
         match timeout_at(started + DURABLE_LIMIT, backup).await {
             Ok(Ok(())) => {
                 copies.in_backup = true;
@@ -95,7 +105,10 @@ impl StoreContext {
         }
         if !copies.in_backup {
             let name = &*candidate.environment;
-            error!(environment = name, revision, "revision {revision} of {name} is served without a durable copy");
+            error!(
+                environment = name,
+                revision, "revision {revision} of {name} is served without a durable copy"
+            );
         }
         (revision, copies)
     }
@@ -106,13 +119,18 @@ impl StoreContext {
         let environment = Arc::clone(&snapshot.environment);
         let replaced = self.memory.unwritten_in_database(&environment);
         let row_of_old = replaced.map(|(old, packed)| row_of(&old, packed));
-        self.memory.set_current(Arc::clone(&snapshot), copies, row_of_old);
+        self.memory
+            .set_current(Arc::clone(&snapshot), copies, row_of_old);
         self.announce(&snapshot);
     }
 
     pub(super) fn announce(&self, snapshot: &Arc<Snapshot>) {
         let environment = &snapshot.environment;
-        self.metrics.snapshot_served(environment, snapshot.revision, self.memory.is_durable(environment));
+        self.metrics.snapshot_served(
+            environment,
+            snapshot.revision,
+            self.memory.is_durable(environment),
+        );
         if let Some(cell) = self.board.environment(environment) {
             cell.announce(snapshot.revision);
         }
@@ -121,10 +139,19 @@ impl StoreContext {
     }
 
     /// Serves the current content of an environment under a higher number, because its own turned out to be taken.
-    pub(super) async fn renumber(&self, environment: &Arc<str>, revision: u64, packed: Bytes, highest: u64) {
+    pub(super) async fn renumber(
+        &self,
+        environment: &Arc<str>,
+        revision: u64,
+        packed: Bytes,
+        highest: u64,
+    ) {
         let _one_at_a_time = self.publishing.lock().await;
         self.memory.raise_highest(environment, highest);
-        let is_current = self.memory.current(environment).is_some_and(|current| current.revision == revision);
+        let is_current = self
+            .memory
+            .current(environment)
+            .is_some_and(|current| current.revision == revision);
         if !is_current {
             return;
         }
@@ -137,7 +164,11 @@ impl StoreContext {
             Ok(Ok(candidate)) => {
                 self.publish_anew(Arc::new(candidate), packed).await;
             }
-            Ok(Err(failure)) => error!(environment = &**environment, "cannot renumber {environment}: {}", failure.explain()),
+            Ok(Err(failure)) => error!(
+                environment = &**environment,
+                "cannot renumber {environment}: {}",
+                failure.explain()
+            ),
             Err(_) => {}
         }
     }
@@ -170,7 +201,7 @@ fn compress(snapshot: &Snapshot) {
 }
 
 /// Compresses one body three ways, at levels that cost milliseconds per megabyte.
-pub fn encodings(body: &[u8]) -> Encodings {
+pub(super) fn encodings(body: &[u8]) -> Encodings {
     use std::io::Write as _;
     // Writing to memory does not fail; should it all the same, the identity bytes are a valid fallback for nobody,
     // so an empty body must never be stored: `expect` states the proof.
@@ -179,9 +210,17 @@ pub fn encodings(body: &[u8]) -> Encodings {
     gzip.write_all(body).expect(PROOF);
     let gzip = gzip.finish().expect(PROOF);
     let mut brotli = Vec::new();
-    let parameters = brotli::enc::BrotliEncoderParams { quality: 5, size_hint: body.len(), ..Default::default() };
+    let parameters = brotli::enc::BrotliEncoderParams {
+        quality: 5,
+        size_hint: body.len(),
+        ..Default::default()
+    };
     let mut input = body;
     brotli::BrotliCompress(&mut input, &mut brotli, &parameters).expect(PROOF);
     let zstd = zstd::bulk::compress(body, 3).expect(PROOF);
-    Encodings { gzip: gzip.into(), brotli: brotli.into(), zstd: zstd.into() }
+    Encodings {
+        gzip: gzip.into(),
+        brotli: brotli.into(),
+        zstd: zstd.into(),
+    }
 }

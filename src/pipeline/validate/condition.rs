@@ -8,9 +8,39 @@ use super::BadItem;
 
 /// Operators of SDK spec 0.12; anything else beginning with `$` makes its condition unknown.
 const OPERATORS: &[&str] = &[
-    "$and", "$or", "$nor", "$not", "$eq", "$ne", "$lt", "$lte", "$gt", "$gte", "$exists", "$in", "$nin", "$ini",
-    "$nini", "$all", "$alli", "$size", "$elemMatch", "$type", "$regex", "$regexi", "$notRegex", "$notRegexi",
-    "$inGroup", "$notInGroup", "$veq", "$vne", "$vgt", "$vgte", "$vlt", "$vlte", "$savedGroup",
+    "$and",
+    "$or",
+    "$nor",
+    "$not",
+    "$eq",
+    "$ne",
+    "$lt",
+    "$lte",
+    "$gt",
+    "$gte",
+    "$exists",
+    "$in",
+    "$nin",
+    "$ini",
+    "$nini",
+    "$all",
+    "$alli",
+    "$size",
+    "$elemMatch",
+    "$type",
+    "$regex",
+    "$regexi",
+    "$notRegex",
+    "$notRegexi",
+    "$inGroup",
+    "$notInGroup",
+    "$veq",
+    "$vne",
+    "$vgt",
+    "$vgte",
+    "$vlt",
+    "$vlte",
+    "$savedGroup",
 ];
 
 /// Ids of the saved groups that came in the same payload.
@@ -38,7 +68,9 @@ pub(super) fn warnings(
                 warnings(operand, at, groups, found);
             }
         }
-        Value::Array(items) => items.iter().for_each(|item| warnings(item, at, groups, found)),
+        Value::Array(items) => items
+            .iter()
+            .for_each(|item| warnings(item, at, groups, found)),
         _ => {}
     }
 }
@@ -51,7 +83,10 @@ fn operator(
     found: &mut Vec<(&'static str, BadItem)>,
 ) {
     if !OPERATORS.contains(&name) {
-        found.push(("unknown_operator", BadItem::new(at, format!("uses the unknown operator `{name}`"))));
+        found.push((
+            "unknown_operator",
+            BadItem::new(at, format!("uses the unknown operator `{name}`")),
+        ));
     }
     let group = match name {
         "$inGroup" | "$notInGroup" => operand.as_str(),
@@ -59,7 +94,13 @@ fn operator(
         _ => None,
     };
     if let Some(id) = group.filter(|id| !groups.0.contains(id)) {
-        found.push(("dangling_saved_group", BadItem::new(at, format!("refers to saved group `{id}`, which is not there"))));
+        found.push((
+            "dangling_saved_group",
+            BadItem::new(
+                at,
+                format!("refers to saved group `{id}`, which is not there"),
+            ),
+        ));
     }
 }
 

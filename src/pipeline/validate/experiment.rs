@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use super::{BadItem, members::Members};
 use crate::{
     model::{CanonicalJson, Delivery, Experiment, Namespace, Phase, Status, Variation},
-    pipeline::adapt::parse_date,
+    pipeline::dates::parse_date,
 };
 
 /// The id of an experiment that cannot be read otherwise, so that its last good version can be found.
@@ -15,15 +15,23 @@ pub(super) fn id_of(raw: &RawValue) -> Option<String> {
     struct Id {
         id: String,
     }
-    serde_json::from_str::<Id>(raw.get()).ok().map(|item| item.id)
+    serde_json::from_str::<Id>(raw.get())
+        .ok()
+        .map(|item| item.id)
 }
 
 /// Reads an experiment; `delivery` is left for `adapt`.
 pub(super) fn read(value: &Value) -> Result<Experiment, BadItem> {
     let experiment = Members::of(value, "")?;
-    let text = |name| experiment.text(name).map(|text| text.unwrap_or_default().to_owned());
+    let text = |name| {
+        experiment
+            .text(name)
+            .map(|text| text.unwrap_or_default().to_owned())
+    };
     let schedule = experiment.object("statusUpdateSchedule")?;
-    let stop = schedule.and_then(|schedule| schedule.get("stopAt")).and_then(Value::as_str);
+    let stop = schedule
+        .and_then(|schedule| schedule.get("stopAt"))
+        .and_then(Value::as_str);
     Ok(Experiment {
         id: experiment.required_text("id")?.to_owned(),
         tracking_key: experiment.required_text("trackingKey")?.to_owned(),
@@ -35,10 +43,17 @@ pub(super) fn read(value: &Value) -> Result<Experiment, BadItem> {
         archived: experiment.boolean("archived")?.unwrap_or(false),
         hash_attribute: experiment.text("hashAttribute")?.unwrap_or("id").to_owned(),
         fallback_attribute: experiment.text("fallbackAttribute")?.map(str::to_owned),
-        hash_version: if experiment.number("hashVersion")? == Some(1.0) { 1 } else { 2 },
+        hash_version: if experiment.number("hashVersion")? == Some(1.0) {
+            1
+        } else {
+            2
+        },
         variations: variations(&experiment)?,
         phases: phases(&experiment)?,
-        custom_fields: experiment.object("customFields")?.cloned().unwrap_or_default(),
+        custom_fields: experiment
+            .object("customFields")?
+            .cloned()
+            .unwrap_or_default(),
         scheduled_stop: stop.and_then(parse_date),
         updated: date(&experiment, "dateUpdated")?,
         delivery: Delivery::default(),
@@ -61,8 +76,16 @@ fn variations(experiment: &Members<'_>) -> Result<Vec<Variation>, BadItem> {
     let read = |(i, value)| {
         let at = format!(".variations[{i}]");
         let variation = Members::of(value, &at)?;
-        let text = |name| variation.text(name).map(|text| text.unwrap_or_default().to_owned());
-        Ok(Variation { id: text("variationId")?, key: text("key")?, name: text("name")? })
+        let text = |name| {
+            variation
+                .text(name)
+                .map(|text| text.unwrap_or_default().to_owned())
+        };
+        Ok(Variation {
+            id: text("variationId")?,
+            key: text("key")?,
+            name: text("name")?,
+        })
     };
     list.iter().enumerate().map(read).collect()
 }
@@ -70,12 +93,19 @@ fn variations(experiment: &Members<'_>) -> Result<Vec<Variation>, BadItem> {
 fn phases(experiment: &Members<'_>) -> Result<Vec<Phase>, BadItem> {
     let list = experiment.list("phases")?;
     let list = list.ok_or_else(|| BadItem::new(".phases", "is missing"))?;
-    list.iter().enumerate().map(|(i, value)| phase(value, &format!(".phases[{i}]"))).collect()
+    list.iter()
+        .enumerate()
+        .map(|(i, value)| phase(value, &format!(".phases[{i}]")))
+        .collect()
 }
 
 fn phase(value: &Value, at: &str) -> Result<Phase, BadItem> {
     let phase = Members::of(value, at)?;
-    let text = |name| phase.text(name).map(|text| text.unwrap_or_default().to_owned());
+    let text = |name| {
+        phase
+            .text(name)
+            .map(|text| text.unwrap_or_default().to_owned())
+    };
     let opaque = |name| -> Result<_, BadItem> {
         phase.list(name)?;
         Ok(phase.get(name).map(CanonicalJson::from_value))
@@ -99,21 +129,39 @@ fn split(phase: &Members<'_>) -> Result<Vec<(String, f64)>, BadItem> {
     let read = |(i, value)| {
         let at = format!("{path}[{i}]");
         let arm = Members::of(value, &at)?;
-        let weight = arm.number("weight")?.ok_or_else(|| BadItem::new(arm.path("weight"), "is missing"))?;
+        let weight = arm
+            .number("weight")?
+            .ok_or_else(|| BadItem::new(arm.path("weight"), "is missing"))?;
         Ok((arm.required_text("variationId")?.to_owned(), weight))
     };
-    phase.list("trafficSplit")?.into_iter().flatten().enumerate().map(read).collect()
+    phase
+        .list("trafficSplit")?
+        .into_iter()
+        .flatten()
+        .enumerate()
+        .map(read)
+        .collect()
 }
 
 fn namespace(phase: &Members<'_>) -> Result<Option<Namespace>, BadItem> {
     let path = phase.path("namespace");
-    let Some(value) = phase.get("namespace") else { return Ok(None) };
+    let Some(value) = phase.get("namespace") else {
+        return Ok(None);
+    };
     let namespace = Members::of(value, &path)?;
     let single = namespace.range("range")?;
-    let ranges = namespace.ranges("ranges")?.or_else(|| single.map(|range| vec![range]));
+    let ranges = namespace
+        .ranges("ranges")?
+        .or_else(|| single.map(|range| vec![range]));
     let is_enabled = namespace.boolean("enabled")?.unwrap_or(true);
-    let id = namespace.text("namespaceId")?.unwrap_or_default().to_owned();
-    Ok(is_enabled.then(|| Namespace { id, ranges: ranges.unwrap_or_default() }))
+    let id = namespace
+        .text("namespaceId")?
+        .unwrap_or_default()
+        .to_owned();
+    Ok(is_enabled.then(|| Namespace {
+        id,
+        ranges: ranges.unwrap_or_default(),
+    }))
 }
 
 /// A date that cannot be read is `None`: consumers that need it withhold the experiment, the others do not care.
@@ -134,7 +182,11 @@ fn definition(value: &Value) -> CanonicalJson {
             sort_texts(members, name);
         }
         let variations = members.get_mut("variations").and_then(Value::as_array_mut);
-        for variation in variations.into_iter().flatten().filter_map(Value::as_object_mut) {
+        for variation in variations
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_object_mut)
+        {
             variation.shift_remove("screenshots");
         }
     }

@@ -14,23 +14,43 @@ use crate::model::{CanonicalJson, Feature};
 type Warnings = Vec<(&'static str, BadItem)>;
 
 /// Checks a definition and spells it canonically.
-pub(super) fn read(mut value: Value, groups: &KnownGroups<'_>) -> Result<(Feature, Warnings), BadItem> {
+pub(super) fn read(
+    mut value: Value,
+    groups: &KnownGroups<'_>,
+) -> Result<(Feature, Warnings), BadItem> {
     let mut warnings = Vec::new();
     let mut parents = Vec::new();
     {
         let feature = Members::of(&value, "")?;
         feature.object("metadata")?;
         for (i, rule) in feature.list("rules")?.into_iter().flatten().enumerate() {
-            rule_at(rule, &format!(".rules[{i}]"), groups, &mut parents, &mut warnings)?;
+            rule_at(
+                rule,
+                &format!(".rules[{i}]"),
+                groups,
+                &mut parents,
+                &mut warnings,
+            )?;
         }
     }
     // `source` is ours in the snapshot; a definition has no such member.
-    value.as_object_mut().and_then(|members| members.shift_remove("source"));
-    Ok((Feature { definition: CanonicalJson::from_value(&value), parents }, warnings))
+    value
+        .as_object_mut()
+        .and_then(|members| members.shift_remove("source"));
+    Ok((
+        Feature {
+            definition: CanonicalJson::from_value(&value),
+            parents,
+        },
+        warnings,
+    ))
 }
 
 /// Checks an auto experiment and spells it canonically.
-pub(super) fn read_auto_experiment(mut value: Value, groups: &KnownGroups<'_>) -> Result<CanonicalJson, BadItem> {
+pub(super) fn read_auto_experiment(
+    mut value: Value,
+    groups: &KnownGroups<'_>,
+) -> Result<CanonicalJson, BadItem> {
     {
         let experiment = Members::of(&value, "")?;
         experiment.required_text("key")?;
@@ -39,7 +59,9 @@ pub(super) fn read_auto_experiment(mut value: Value, groups: &KnownGroups<'_>) -
         // An unknown operator here is reported by the feature rules that share the condition, if at all.
         prerequisites(&experiment, groups, &mut Vec::new(), &mut Vec::new())?;
     }
-    value.as_object_mut().and_then(|members| members.shift_remove("source"));
+    value
+        .as_object_mut()
+        .and_then(|members| members.shift_remove("source"));
     Ok(CanonicalJson::from_value(&value))
 }
 
@@ -61,13 +83,23 @@ fn rule_at(
 
 /// The types of a rule's members that need no further look.
 fn rule_members(rule: &Members<'_>) -> Result<(), BadItem> {
-    for name in ["id", "key", "hashAttribute", "fallbackAttribute", "seed", "name"] {
+    for name in [
+        "id",
+        "key",
+        "hashAttribute",
+        "fallbackAttribute",
+        "seed",
+        "name",
+    ] {
         rule.text(name)?;
     }
     for name in ["hashVersion", "bucketVersion", "minBucketVersion"] {
         rule.number(name)?;
     }
-    if let Some(phase) = rule.get("phase").filter(|phase| !phase.is_string() && !phase.is_number()) {
+    if let Some(phase) = rule
+        .get("phase")
+        .filter(|phase| !phase.is_string() && !phase.is_number())
+    {
         return Err(wrong(&rule.path("phase"), phase, "a string"));
     }
     rule.boolean("disableStickyBucketing")?;
@@ -89,23 +121,41 @@ fn rule_members(rule: &Members<'_>) -> Result<(), BadItem> {
 }
 
 fn objects<'a>(rule: &Members<'a>, name: &str) -> Result<Vec<&'a Value>, BadItem> {
-    let Some(list) = rule.list(name)? else { return Ok(Vec::new()) };
+    let Some(list) = rule.list(name)? else {
+        return Ok(Vec::new());
+    };
     for (i, value) in list.iter().enumerate() {
         if !value.is_object() {
-            return Err(wrong(&format!("{}[{i}]", rule.path(name)), value, "an object"));
+            return Err(wrong(
+                &format!("{}[{i}]", rule.path(name)),
+                value,
+                "an object",
+            ));
         }
     }
     Ok(list.iter().collect())
 }
 
 fn namespace(rule: &Members<'_>) -> Result<(), BadItem> {
-    let Some(value) = rule.get("namespace") else { return Ok(()) };
+    let Some(value) = rule.get("namespace") else {
+        return Ok(());
+    };
     let is_number = |value: &Value| value.as_f64().is_some_and(f64::is_finite);
-    let is_good = value.as_array().is_some_and(|parts| match parts.as_slice() {
-        [id, low, high] => id.is_string() && is_number(low) && is_number(high),
-        _ => false,
-    });
-    if is_good { Ok(()) } else { Err(wrong(&rule.path("namespace"), value, "an array of name, start, end")) }
+    let is_good = value
+        .as_array()
+        .is_some_and(|parts| match parts.as_slice() {
+            [id, low, high] => id.is_string() && is_number(low) && is_number(high),
+            _ => false,
+        });
+    if is_good {
+        Ok(())
+    } else {
+        Err(wrong(
+            &rule.path("namespace"),
+            value,
+            "an array of name, start, end",
+        ))
+    }
 }
 
 /// Variations, weights and coverage: types are checked, sums and counts are only warned about.
@@ -113,17 +163,33 @@ fn split(rule: &Members<'_>, warnings: &mut Warnings) -> Result<(), BadItem> {
     let variations = rule.list("variations")?;
     let weights = rule.numbers("weights")?;
     let coverage = rule.number("coverage")?;
-    let mut warn = |code, name: &str, message: String| warnings.push((code, BadItem::new(rule.path(name), message)));
+    let mut warn = |code, name: &str, message: String| {
+        warnings.push((code, BadItem::new(rule.path(name), message)))
+    };
     if let Some(coverage) = coverage.filter(|coverage| !(0.0..=1.0).contains(coverage)) {
-        warn("odd_coverage", "coverage", format!("is {coverage}, outside 0 to 1"));
+        warn(
+            "odd_coverage",
+            "coverage",
+            format!("is {coverage}, outside 0 to 1"),
+        );
     }
-    let Some(weights) = weights else { return Ok(()) };
+    let Some(weights) = weights else {
+        return Ok(());
+    };
     let sum: f64 = weights.iter().sum();
     if !(0.99..=1.01).contains(&sum) {
-        warn("odd_weights", "weights", format!("add up to {sum}; SDKs then split evenly"));
+        warn(
+            "odd_weights",
+            "weights",
+            format!("add up to {sum}; SDKs then split evenly"),
+        );
     }
     if let Some(variations) = variations.filter(|variations| variations.len() != weights.len()) {
-        let message = format!("are {} for {} variations; SDKs then split evenly", weights.len(), variations.len());
+        let message = format!(
+            "are {} for {} variations; SDKs then split evenly",
+            weights.len(),
+            variations.len()
+        );
         warn("odd_weights", "weights", message);
     }
     Ok(())
@@ -150,7 +216,12 @@ fn prerequisites(
     Ok(())
 }
 
-fn members_warnings(condition: &Map<String, Value>, at: &str, groups: &KnownGroups<'_>, warnings: &mut Warnings) {
+fn members_warnings(
+    condition: &Map<String, Value>,
+    at: &str,
+    groups: &KnownGroups<'_>,
+    warnings: &mut Warnings,
+) {
     // A parent's condition is asked about `value`; its operators are the same.
     for operand in condition.values() {
         condition::warnings(operand, at, groups, warnings);

@@ -13,7 +13,9 @@ pub(super) struct Members<'a> {
 
 impl<'a> Members<'a> {
     pub(super) fn of(value: &'a Value, at: &'a str) -> Result<Self, BadItem> {
-        let object = value.as_object().ok_or_else(|| wrong(at, value, "an object"))?;
+        let object = value
+            .as_object()
+            .ok_or_else(|| wrong(at, value, "an object"))?;
         Ok(Self { object, at })
     }
 
@@ -31,7 +33,9 @@ impl<'a> Members<'a> {
         expected: &str,
         read: impl FnOnce(&'a Value) -> Option<T>,
     ) -> Result<Option<T>, BadItem> {
-        let Some(value) = self.get(name) else { return Ok(None) };
+        let Some(value) = self.get(name) else {
+            return Ok(None);
+        };
         match read(value) {
             Some(typed) => Ok(Some(typed)),
             None => Err(wrong(&self.path(name), value, expected)),
@@ -74,7 +78,9 @@ impl<'a> Members<'a> {
 
     pub(super) fn required_text(&self, name: &str) -> Result<&'a str, BadItem> {
         let missing = || BadItem::new(self.path(name), "is missing");
-        self.text(name)?.filter(|text| !text.is_empty()).ok_or_else(missing)
+        self.text(name)?
+            .filter(|text| !text.is_empty())
+            .ok_or_else(missing)
     }
 }
 

@@ -43,7 +43,10 @@ pub(crate) struct BadItem {
 
 impl BadItem {
     fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into() }
+        Self {
+            path: path.into(),
+            message: message.into(),
+        }
     }
 }
 
@@ -54,8 +57,12 @@ pub fn payload(source: &str, raw: &[u8], last_good: Option<&Payload>) -> Result<
     let document: RawPayload<'_> = read(raw, "payload")?;
     let mut payload = Payload::default();
     within_limit("features", document.features.0.len())?;
-    let groups = document.saved_groups.map_or_else(Vec::new, |members| members.0);
-    let bandits = document.contextual_bandits.map_or_else(Vec::new, |members| members.0);
+    let groups = document
+        .saved_groups
+        .map_or_else(Vec::new, |members| members.0);
+    let bandits = document
+        .contextual_bandits
+        .map_or_else(Vec::new, |members| members.0);
     let autos = document.experiments.unwrap_or_default();
     within_limit("savedGroups", groups.len())?;
     within_limit("contextualBandits", bandits.len())?;
@@ -66,13 +73,29 @@ pub fn payload(source: &str, raw: &[u8], last_good: Option<&Payload>) -> Result<
     let (old_groups, old_bandits) =
         last_good.map_or((&none, &none), |p| (&p.saved_groups, &p.contextual_bandits));
     let issues = &mut payload.issues;
-    payload.saved_groups = opaque(source, "saved_groups", &groups, old_groups, issues, |id, value| {
-        condition::saved_group_warning(id, value)
-    });
-    payload.contextual_bandits = opaque(source, "contextual_bandits", &bandits, old_bandits, issues, |_, value| {
-        (!value.is_object()).then(|| "is not an object".to_owned())
-    });
-    features(source, &document.features, &known_groups, last_good, &mut payload);
+    payload.saved_groups = opaque(
+        source,
+        "saved_groups",
+        &groups,
+        old_groups,
+        issues,
+        |id, value| condition::saved_group_warning(id, value),
+    );
+    payload.contextual_bandits = opaque(
+        source,
+        "contextual_bandits",
+        &bandits,
+        old_bandits,
+        issues,
+        |_, value| (!value.is_object()).then(|| "is not an object".to_owned()),
+    );
+    features(
+        source,
+        &document.features,
+        &known_groups,
+        last_good,
+        &mut payload,
+    );
     auto_experiments(source, &autos, &known_groups, &mut payload);
     payload.issues.sort_unstable();
     Ok(payload)
@@ -94,18 +117,35 @@ fn features(
                     Issue::warning(w.0, source, path() + &w.1.path, w.1.message)
                 };
                 payload.issues.extend(warnings.into_iter().map(of_item));
-                if payload.features.insert(key.as_ref().into(), Arc::new(feature)).is_some() {
+                if payload
+                    .features
+                    .insert(key.as_ref().into(), Arc::new(feature))
+                    .is_some()
+                {
                     let message = "is there twice; the last one counts";
-                    payload.issues.push(Issue::warning("duplicate_key", source, path(), message));
+                    payload
+                        .issues
+                        .push(Issue::warning("duplicate_key", source, path(), message));
                 }
             }
             Err(bad) => {
                 let old = last_good.and_then(|p| p.features.get_key_value(key.as_ref()));
-                let fate = if old.is_some() { "its last good version is served" } else { "it is left out" };
+                let fate = if old.is_some() {
+                    "its last good version is served"
+                } else {
+                    "it is left out"
+                };
                 let message = format!("{}; {fate}", bad.message);
-                payload.issues.push(Issue::error("quarantined", source, path() + &bad.path, message));
+                payload.issues.push(Issue::error(
+                    "quarantined",
+                    source,
+                    path() + &bad.path,
+                    message,
+                ));
                 if let Some((key, feature)) = old {
-                    payload.features.insert(Arc::clone(key), Arc::clone(feature));
+                    payload
+                        .features
+                        .insert(Arc::clone(key), Arc::clone(feature));
                     payload.from_last_good.push(Arc::clone(key));
                 }
             }
@@ -135,7 +175,12 @@ fn opaque(
                 items.insert(Arc::from(id.as_ref()), CanonicalJson::from_value(&value));
             }
             Err(bad) => {
-                issues.push(Issue::error("quarantined", source, path() + &bad.path, bad.message));
+                issues.push(Issue::error(
+                    "quarantined",
+                    source,
+                    path() + &bad.path,
+                    bad.message,
+                ));
                 if let Some((id, old)) = last_good.get_key_value(id.as_ref()) {
                     items.insert(Arc::clone(id), old.clone());
                 }
@@ -145,14 +190,21 @@ fn opaque(
     items
 }
 
-fn auto_experiments(source: &str, items: &[&RawValue], groups: &KnownGroups<'_>, payload: &mut Payload) {
+fn auto_experiments(
+    source: &str,
+    items: &[&RawValue],
+    groups: &KnownGroups<'_>,
+    payload: &mut Payload,
+) {
     for (i, raw) in items.iter().enumerate() {
         match item(raw, "").and_then(|value| feature::read_auto_experiment(value, groups)) {
             Ok(definition) => payload.auto_experiments.push(definition),
             Err(bad) => {
                 let path = format!("auto_experiments[{i}]{}", bad.path);
                 let message = format!("{}; it is left out", bad.message);
-                payload.issues.push(Issue::error("quarantined", source, path, message));
+                payload
+                    .issues
+                    .push(Issue::error("quarantined", source, path, message));
             }
         }
     }
@@ -186,9 +238,14 @@ pub fn experiments(
                     (None, Some(id)) => format!("experiments.{id}{}", bad.path),
                     (None, None) => format!("experiments[{i}]{}", bad.path),
                 };
-                let fate = if old.is_some() { "its last good version is served" } else { "it is left out" };
+                let fate = if old.is_some() {
+                    "its last good version is served"
+                } else {
+                    "it is left out"
+                };
                 let message = format!("{}; {fate}", bad.message);
-                list.issues.push(Issue::error("quarantined", source, path, message));
+                list.issues
+                    .push(Issue::error("quarantined", source, path, message));
                 if let Some(old) = old {
                     list.from_last_good.push(old.id.clone());
                     read.push(Arc::clone(old));
@@ -206,7 +263,11 @@ pub fn experiments(
 fn one_per_tracking_key(source: &str, mut read: Vec<Arc<Experiment>>, list: &mut ExperimentList) {
     let rank = |e: &Experiment| {
         let is_live = e.status == Status::Running && !e.archived;
-        (std::cmp::Reverse(is_live), std::cmp::Reverse(e.updated), e.id.clone())
+        (
+            std::cmp::Reverse(is_live),
+            std::cmp::Reverse(e.updated),
+            e.id.clone(),
+        )
     };
     read.sort_by(|a, b| (&a.tracking_key, rank(a)).cmp(&(&b.tracking_key, rank(b))));
     let mut seen = BTreeSet::new();
@@ -216,32 +277,59 @@ fn one_per_tracking_key(source: &str, mut read: Vec<Arc<Experiment>>, list: &mut
             continue;
         }
         let path = format!("experiments.{}", experiment.tracking_key);
-        let message = format!("experiment `{}` has a tracking key that another one uses; it is left out", experiment.id);
-        list.issues.push(Issue::error("duplicate_tracking_key", source, path, message));
+        let message = format!(
+            "experiment `{}` has a tracking key that another one uses; it is left out",
+            experiment.id
+        );
+        list.issues.push(Issue::error(
+            "duplicate_tracking_key",
+            source,
+            path,
+            message,
+        ));
     }
 }
 
 fn read<'a, T: serde::Deserialize<'a>>(raw: &'a [u8], what: &str) -> Result<T, Refusal> {
-    serde_json::from_slice(raw)
-        .map_err(|error| Refusal::Malformed { message: format!("failed to read the {what}: {error}") })
+    serde_json::from_slice(raw).map_err(|error| Refusal::Malformed {
+        message: format!("failed to read the {what}: {error}"),
+    })
 }
 
 fn within_limit(what: &'static str, got: usize) -> Result<(), Refusal> {
-    if got > ITEMS_MAX { Err(Refusal::TooMany { what, got, limit: ITEMS_MAX }) } else { Ok(()) }
+    if got > ITEMS_MAX {
+        Err(Refusal::TooMany {
+            what,
+            got,
+            limit: ITEMS_MAX,
+        })
+    } else {
+        Ok(())
+    }
 }
 
 /// Parses one item within the limits on size, depth and key.
 fn item(raw: &RawValue, key: &str) -> Result<Value, BadItem> {
     if raw.get().len() > ITEM_BYTES_MAX {
-        return Err(BadItem::new("", format!("is larger than {ITEM_BYTES_MAX} bytes")));
+        return Err(BadItem::new(
+            "",
+            format!("is larger than {ITEM_BYTES_MAX} bytes"),
+        ));
     }
     if key.len() > KEY_BYTES_MAX {
-        return Err(BadItem::new("", format!("has a key longer than {KEY_BYTES_MAX} bytes")));
+        return Err(BadItem::new(
+            "",
+            format!("has a key longer than {KEY_BYTES_MAX} bytes"),
+        ));
     }
     if depth(raw.get()) > DEPTH_MAX {
-        return Err(BadItem::new("", format!("is nested deeper than {DEPTH_MAX} levels")));
+        return Err(BadItem::new(
+            "",
+            format!("is nested deeper than {DEPTH_MAX} levels"),
+        ));
     }
-    serde_json::from_str(raw.get()).map_err(|error| BadItem::new("", format!("cannot be read: {error}")))
+    serde_json::from_str(raw.get())
+        .map_err(|error| BadItem::new("", format!("cannot be read: {error}")))
 }
 
 /// Deepest nesting of arrays and objects in valid JSON text.

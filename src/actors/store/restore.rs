@@ -1,0 +1,91 @@
+//! Taking in what the store holds: at start, and again when a database that was away then answers for the first time.
+
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use super::memory::{Half, StoreMemory};
+use crate::store::{Loaded, LoadedEnvironment, Side};
+
+impl StoreMemory {
+    /// The memory of a process that has just read its store.
+    pub fn restored(loaded: Loaded) -> Self {
+        let memory = Self::default();
+        absorb(&memory, loaded);
+        memory
+    }
+}
+
+/// Takes in whatever is not known yet; what is served stays, however old.
+pub(super) fn absorb(memory: &StoreMemory, loaded: Loaded) {
+    for note in &loaded.notes {
+        warn!("{note}");
+    }
+    memory.set_database_unread(loaded.database_failure.is_some());
+    for (half, name, failure) in [
+        (Half::Database, "database", &loaded.database_failure),
+        (Half::Backup, "backup", &loaded.backup_failure),
+    ] {
+        if let Some(failure) = failure {
+            warn!("the {name} cannot be read: {}", failure.explain());
+        }
+        memory.set_health(
+            half,
+            failure.as_ref().map(crate::store::StoreError::explain),
+        );
+    }
+    for (name, environment) in loaded.environments {
+        absorb_environment(memory, &name.into(), environment);
+    }
+    for (_, input) in loaded.inputs {
+        memory.restore_input(
+            input.packed,
+            input.database == Side::InStep,
+            input.backup == Side::InStep,
+        );
+    }
+    for (_, state) in loaded.states {
+        memory.restore_state(
+            state.state,
+            state.database == Side::InStep,
+            state.backup == Side::InStep,
+        );
+    }
+}
+
+fn absorb_environment(memory: &StoreMemory, name: &Arc<str>, found: LoadedEnvironment) {
+    memory.raise_highest(name, found.highest);
+    let Some(stored) = found.current.filter(|_| memory.current(name).is_none()) else {
+        return;
+    };
+    if found.is_diverged {
+        // Two contents were served under this number. A fresh one ends that.
+        let revision = found.highest + 1;
+        warn!(
+            environment = &**name,
+            revision,
+            "revision {} of {name} exists twice; serving it as {revision}",
+            stored.revision
+        );
+        memory.raise_highest(name, revision);
+        memory.restore(
+            stored.candidate.at_revision(revision),
+            stored.packed,
+            false,
+            false,
+        );
+        return;
+    }
+    let (in_database, in_backup) = (found.database == Side::InStep, found.backup == Side::InStep);
+    let revision = stored.revision;
+    memory.restore(
+        stored.candidate.at_revision(revision),
+        stored.packed,
+        in_database,
+        in_backup,
+    );
+    info!(
+        environment = &**name,
+        revision, "restored revision {revision} of {name}"
+    );
+}
