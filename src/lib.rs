@@ -10,12 +10,15 @@
 //! Modules in reading order: [`model`], [`pipeline`], [`views`], [`sources`], [`store`], [`actors`], [`http`], [`cli`].
 
 pub mod actors;
+pub mod app;
 pub mod cli;
 pub mod clock;
+pub mod http;
 pub mod metrics;
 pub mod model;
 pub mod pipeline;
 pub mod settings;
 pub mod sources;
 pub mod store;
+pub mod telemetry;
 pub mod views;

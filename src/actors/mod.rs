@@ -77,6 +77,8 @@ pub struct Handles {
     pub store: Arc<Slot<store::StoreActor>>,
     /// The funnel.
     pub config: Arc<Slot<config_service::ConfigServiceActor>>,
+    /// The supervisor.
+    pub supervisor: Arc<Slot<supervisor::SupervisorActor>>,
     /// Sources by id.
     pub sources: Arc<BTreeMap<String, SourceHandles>>,
     /// Every actor, in order of start.

@@ -79,13 +79,7 @@ pub(super) struct Http {
 
 impl Http {
     pub(super) fn new(poll: &Poll, secret: Option<&SecretString>) -> Result<Self, FetchError> {
-        // The client panics without a provider; a second installation is refused, which is all right.
-        if rustls::crypto::ring::default_provider()
-            .install_default()
-            .is_err()
-        {
-            tracing::trace!("a TLS provider is installed already");
-        }
+        super::install_tls_provider();
         let client = Client::builder()
             .user_agent(USER_AGENT)
             .connect_timeout(poll.connect_timeout)

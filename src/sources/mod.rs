@@ -35,6 +35,17 @@ use crate::settings::{Source, SourceKind};
 /// Longest time that reading a file should take; a network file system may hang for longer.
 const FILE_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// Chooses ring for TLS, once per process; HTTP clients cannot be built before.
+pub fn install_tls_provider() {
+    // A second installation is refused, which is all right.
+    if rustls::crypto::ring::default_provider()
+        .install_default()
+        .is_err()
+    {
+        tracing::trace!("a TLS provider is installed already");
+    }
+}
+
 /// One thing that a fetch brings.
 ///
 /// `Debug` masks the client key.

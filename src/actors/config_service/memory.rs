@@ -41,7 +41,6 @@ pub struct FunnelSource {
 impl FunnelSource {
     /// Takes over what the funnel needs.
     pub fn new(source: &settings::Source) -> Self {
-        let fields = &source.fields;
         Self {
             id: source.id.as_str().into(),
             environment: source.environment.as_str().into(),
@@ -56,16 +55,7 @@ impl FunnelSource {
                 .map(|connection| connection.key)
                 .collect(),
             is_override: source.is_override,
-            fields: FieldNames {
-                domains: fields.domains.clone(),
-                wikis: fields.wikis.clone(),
-                user_identifier_type: fields.user_identifier_type.clone(),
-                stream_name: fields.stream_name.clone(),
-                contextual_attributes: fields.contextual_attributes.clone(),
-                end: fields.end.clone(),
-                max_duration: time::Duration::try_from(fields.max_duration)
-                    .unwrap_or(time::Duration::MAX),
-            },
+            fields: field_names(&source.fields),
         }
     }
 
@@ -79,6 +69,19 @@ impl FunnelSource {
                 .all(|key| input.payloads.contains_key(key))
         };
         has_payloads && (!self.has_experiments || input.experiments.is_some())
+    }
+}
+
+/// The names of custom fields as the pipeline wants them.
+pub fn field_names(fields: &settings::Fields) -> FieldNames {
+    FieldNames {
+        domains: fields.domains.clone(),
+        wikis: fields.wikis.clone(),
+        user_identifier_type: fields.user_identifier_type.clone(),
+        stream_name: fields.stream_name.clone(),
+        contextual_attributes: fields.contextual_attributes.clone(),
+        end: fields.end.clone(),
+        max_duration: time::Duration::try_from(fields.max_duration).unwrap_or(time::Duration::MAX),
     }
 }
 

@@ -27,7 +27,7 @@ use actix::{
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
 
-pub use self::memory::{ConfigMemory, FunnelSource};
+pub use self::memory::{ConfigMemory, FunnelSource, field_names};
 use super::{MAILBOX, board::Board, poller::Outcome, slot::Slot, store::StoreActor};
 use crate::{
     metrics::Metrics,

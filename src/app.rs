@@ -1,0 +1,364 @@
+//! The composition root: builds and starts everything in order, stops it in reverse.
+//!
+//! Order of a start: admin port (a port that is taken ends the start before anything runs) → stored state, from
+//! whichever of database and backup answers → actors, supervised → data port. Order of a stop: readiness off → event
+//! streams ended → servers stopped, requests in flight finished → actors in reverse, the store last, flushed.
+
+use std::{
+    collections::BTreeMap,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix_web::dev::{Server, ServerHandle};
+use anyhow::Context as _;
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
+use tracing::{info, warn};
+
+use crate::{
+    actors::{
+        Board, Handles, Member, Slot, SourceHandles,
+        client::ClientActor,
+        config_service::{ConfigLinks, ConfigMemory, ConfigServiceActor},
+        poller::{PollerActor, PollerLinks, PollerMemory},
+        store::{StoreActor, StoreContext, StoreMemory},
+        supervisor::{Policy, SupervisorActor, Tree, supervise_supervisor},
+    },
+    http::{Shared, admin_server, data_server},
+    metrics::Metrics,
+    settings::{Settings, Source, SourceKind},
+    store::Store,
+};
+
+/// Connections that the kernel holds while all workers are busy.
+const BACKLOG: i32 = 2048;
+
+/// A running service.
+pub struct App {
+    handles: Handles,
+    metrics: Arc<Metrics>,
+    shared: Arc<Shared>,
+    tree: Arc<Tree>,
+    supervisor: Supervisor,
+    admin: RunningServer,
+    /// Opens late with `server.refuse_until_loaded`.
+    data: watch::Receiver<Option<DataPort>>,
+    grace: Duration,
+}
+
+struct Supervisor {
+    quit: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Clone)]
+struct DataPort {
+    address: SocketAddr,
+    handle: ServerHandle,
+}
+
+struct RunningServer {
+    address: SocketAddr,
+    handle: ServerHandle,
+}
+
+impl App {
+    /// Starts the service; to be called within an actix `System`.
+    ///
+    /// Fails when a port is taken or a setting cannot be used; a database or an upstream that is away fails nothing.
+    pub async fn start(settings: Settings) -> anyhow::Result<Self> {
+        let settings = with_override_file(settings);
+        crate::sources::install_tls_provider();
+        let admin_listener =
+            bind(settings.server.admin_bind).context("failed to open `server.admin_bind`")?;
+        let store = Store::new(&settings.database, &settings.backup)?;
+        let board = Board::new(&settings);
+        let metrics = Arc::new(Metrics::default());
+        let environments: Vec<String> = board
+            .environments()
+            .map(|cell| cell.name.to_string())
+            .collect();
+        let memory = StoreMemory::restored(store.load(&environments).await?);
+        let (handles, tree) = build(&settings, &board, &metrics, store, memory);
+        let tree = Arc::new(tree);
+        let supervisor = start_supervisor(&handles, &tree);
+        let shared = Shared::new(&settings, handles.clone(), Arc::clone(&metrics));
+        let admin = start_admin(&shared, admin_listener)?;
+        let data = start_data(&settings, &shared, &board).await?;
+        for source in settings
+            .sources
+            .iter()
+            .filter(|source| !source.enabled || !source.poll.enabled)
+        {
+            let what = if source.enabled {
+                "is not polled (`poll.enabled = false`)"
+            } else {
+                "is disabled"
+            };
+            info!(source.id = %source.id, "source {} {what}", source.id);
+        }
+        let grace = settings.server.shutdown_grace;
+        Ok(Self {
+            handles,
+            metrics,
+            shared,
+            tree,
+            supervisor,
+            admin,
+            data,
+            grace,
+        })
+    }
+
+    /// Address of the admin plane.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin.address
+    }
+
+    /// Address of the data plane, once it is open.
+    pub async fn data_address(&self) -> Option<SocketAddr> {
+        let mut data = self.data.clone();
+        let port = data.wait_for(Option::is_some).await.ok()?;
+        port.as_ref().map(|port| port.address)
+    }
+
+    /// What the HTTP layer may reach; for tests.
+    pub fn handles(&self) -> &Handles {
+        &self.handles
+    }
+
+    /// All metrics; for tests.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Stops in order, within `server.shutdown_grace` and the time the store needs to flush.
+    pub async fn stop(self) {
+        info!("stopping");
+        self.shared.begin_stop();
+        self.shared.end_streams();
+        let data = self.data.borrow().clone();
+        let stop_servers = async {
+            if let Some(data) = data {
+                data.handle.stop(true).await;
+            }
+            self.admin.handle.stop(true).await;
+        };
+        if timeout(self.grace, stop_servers).await.is_err() {
+            warn!("some requests did not end within {:?}", self.grace);
+        }
+        // The supervisor first: it would start again what ends.
+        self.supervisor.quit.send_replace(true);
+        if timeout(Duration::from_secs(1), self.supervisor.task)
+            .await
+            .is_err()
+        {
+            warn!("the supervisor did not end in time");
+        }
+        self.tree.stop(self.grace.max(Duration::from_secs(1))).await;
+        info!("stopped");
+    }
+}
+
+/// In override mode one file per environment stands for all sources, and no source is contacted.
+fn with_override_file(mut settings: Settings) -> Settings {
+    let Some(path) = settings.override_file() else {
+        return settings;
+    };
+    let mut environments = settings.environments();
+    environments.push(settings.server.default_environment.clone());
+    environments.sort_unstable();
+    environments.dedup();
+    warn!(
+        "every source is replaced by the override file {}",
+        path.display()
+    );
+    settings.sources = environments
+        .into_iter()
+        .map(|environment| Source {
+            id: format!("override-{environment}"),
+            kind: SourceKind::File,
+            environment,
+            path: path.clone(),
+            allow_empty: true,
+            is_override: true,
+            ..Source::default()
+        })
+        .collect();
+    settings
+}
+
+/// Makes the slots and says how each actor is made; starts nothing.
+fn build(
+    settings: &Settings,
+    board: &Arc<Board>,
+    metrics: &Arc<Metrics>,
+    store: Store,
+    memory: StoreMemory,
+) -> (Handles, Tree) {
+    let mut tree = Tree::new(Arc::clone(metrics), Policy::default());
+    let mut members: Vec<Arc<dyn Member>> = Vec::new();
+    let states: BTreeMap<&str, _> = settings
+        .sources
+        .iter()
+        .map(|source| (source.id.as_str(), memory.source_state(&source.id)))
+        .collect();
+
+    let store_slot = Slot::<StoreActor>::new("store", "");
+    let context = StoreContext::new(
+        store,
+        memory,
+        Arc::clone(board),
+        Arc::clone(metrics),
+        settings.database.clone(),
+    );
+    tree.add(&store_slot, move || StoreActor::new(Arc::clone(&context)));
+    members.push(Arc::clone(&store_slot) as Arc<dyn Member>);
+
+    let config_slot = Slot::<ConfigServiceActor>::new("config_service", "");
+    let config_memory = ConfigMemory::new(&settings.sources);
+    let links = ConfigLinks {
+        store: Arc::clone(&store_slot),
+        board: Arc::clone(board),
+        metrics: Arc::clone(metrics),
+    };
+    tree.add(&config_slot, move || {
+        ConfigServiceActor::new(Arc::clone(&config_memory), links.clone())
+    });
+    members.push(Arc::clone(&config_slot) as Arc<dyn Member>);
+
+    let mut sources = BTreeMap::new();
+    for source in &settings.sources {
+        let mut handles = SourceHandles {
+            environment: source.environment.clone(),
+            actors: None,
+        };
+        let clock = board
+            .source(&source.id)
+            .cloned()
+            .expect("the board has a clock for every source");
+        let poller_memory = Arc::new(PollerMemory::new(clock, states[source.id.as_str()].clone()));
+        if source.enabled {
+            let client = Slot::<ClientActor>::new("client", &source.id);
+            let poller = Slot::<PollerActor>::new("poller", &source.id);
+            let (made_from, to_poller) = (source.clone(), Arc::clone(&poller));
+            tree.add(&client, move || {
+                ClientActor::new(&made_from, Arc::clone(&to_poller))
+            });
+            let links = PollerLinks {
+                client: Arc::clone(&client),
+                config: Arc::clone(&config_slot),
+                store: Arc::clone(&store_slot),
+                metrics: Arc::clone(metrics),
+            };
+            let made_from = Arc::new(source.clone());
+            tree.add(&poller, move || {
+                PollerActor::new(
+                    Arc::clone(&made_from),
+                    Arc::clone(&poller_memory),
+                    links.clone(),
+                )
+            });
+            members.push(Arc::clone(&client) as Arc<dyn Member>);
+            members.push(Arc::clone(&poller) as Arc<dyn Member>);
+            handles.actors = Some((client, poller));
+        }
+        sources.insert(source.id.clone(), handles);
+    }
+    let handles = Handles {
+        board: Arc::clone(board),
+        store: store_slot,
+        config: config_slot,
+        supervisor: Slot::<SupervisorActor>::new("supervisor", ""),
+        sources: Arc::new(sources),
+        members: Arc::new(Vec::new()),
+    };
+    members.push(Arc::clone(&handles.supervisor) as Arc<dyn Member>);
+    (
+        Handles {
+            members: Arc::new(members),
+            ..handles
+        },
+        tree,
+    )
+}
+
+fn start_supervisor(handles: &Handles, tree: &Arc<Tree>) -> Supervisor {
+    let quit = watch::Sender::new(false);
+    let task = supervise_supervisor(Arc::clone(&handles.supervisor), tree, quit.subscribe());
+    Supervisor { quit, task }
+}
+
+fn start_admin(shared: &Arc<Shared>, listener: TcpListener) -> anyhow::Result<RunningServer> {
+    let address = listener.local_addr()?;
+    let server = admin_server(shared, listener)?;
+    info!("control, health and metrics on http://{address}");
+    Ok(RunningServer {
+        address,
+        handle: run(server, "admin"),
+    })
+}
+
+/// Opens the data port now, or with the first snapshot when the settings say so.
+async fn start_data(
+    settings: &Settings,
+    shared: &Arc<Shared>,
+    board: &Arc<Board>,
+) -> anyhow::Result<watch::Receiver<Option<DataPort>>> {
+    let opened = watch::Sender::new(None);
+    let receiver = opened.subscribe();
+    let (bind_to, shared) = (settings.server.data_bind, Arc::clone(shared));
+    let open = move || -> anyhow::Result<()> {
+        let listener = bind(bind_to).context("failed to open `server.data_bind`")?;
+        let address = listener.local_addr()?;
+        let handle = run(data_server(&shared, listener)?, "data");
+        info!("data on http://{address}");
+        opened.send_replace(Some(DataPort { address, handle }));
+        Ok(())
+    };
+    let is_loaded = board.environments().any(|cell| cell.revision() > 0);
+    if is_loaded || !settings.server.refuse_until_loaded {
+        open()?;
+        return Ok(receiver);
+    }
+    let mut revisions: Vec<_> = board.environments().map(|cell| cell.subscribe()).collect();
+    actix_rt::spawn(async move {
+        let loaded = revisions
+            .iter_mut()
+            .map(|revision| Box::pin(revision.wait_for(|revision| *revision > 0)));
+        let (first, _, _) = futures_util::future::select_all(loaded).await;
+        if first.is_ok()
+            && let Err(error) = open()
+        {
+            tracing::error!("the data port cannot be opened: {error:#}");
+        }
+    });
+    Ok(receiver)
+}
+
+fn run(server: Server, plane: &'static str) -> ServerHandle {
+    let handle = server.handle();
+    actix_rt::spawn(async move {
+        if let Err(error) = server.await {
+            tracing::error!("the {plane} server ended: {error}");
+        }
+    });
+    handle
+}
+
+/// Binds a listener that a restart can bind again at once.
+fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let bind = || -> std::io::Result<TcpListener> {
+        let socket = socket2::Socket::new(
+            socket2::Domain::for_address(address),
+            socket2::Type::STREAM,
+            Some(socket2::Protocol::TCP),
+        )?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    bind().with_context(|| format!("{address} cannot be bound"))
+}

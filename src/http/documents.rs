@@ -1,0 +1,300 @@
+//! Answers that carry configuration: one document of one revision, with the headers that keep caches alive.
+//!
+//! Everything that a revision fixes is made once per worker and revision; a request then clones header values and
+//! `Bytes`, which costs a few reference counts. See `http-caching` in ARCHITECTURE.md for why each header is there.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{
+        StatusCode,
+        header::{self, HeaderMap, HeaderName, HeaderValue, HttpDate},
+    },
+};
+use bytes::Bytes;
+
+use super::{
+    error::ApiError,
+    negotiate::{self, Coding, Match},
+    state::HttpState,
+    times,
+};
+use crate::{
+    actors::Latest,
+    model::{Document, Freshness, Snapshot},
+    settings,
+};
+
+/// The one content type a Wikimedia edge accepts, byte for byte.
+const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+const ANY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
+
+const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
+const CONFIG_REVISION: HeaderName = HeaderName::from_static("x-config-revision");
+const CONFIG_PUBLISHED_AT: HeaderName = HeaderName::from_static("x-config-published-at");
+const CONFIG_CHECKED_AT: HeaderName = HeaderName::from_static("x-config-checked-at");
+const CONFIG_STALE: HeaderName = HeaderName::from_static("x-config-stale");
+
+/// Header values that the settings fix.
+struct Profile {
+    fresh: HeaderValue,
+    /// A shorter `s-maxage`, so that recovery shows quickly; never 0, or a cache would pass every request on.
+    stale: HeaderValue,
+    vary: HeaderValue,
+    /// With any origin allowed the header is sent to all: a cache may give a browser what a server asked for.
+    is_any_origin: bool,
+}
+
+impl Profile {
+    fn new(settings: &settings::Http) -> Self {
+        let cache_control = |s_maxage: Duration| {
+            let text = format!(
+                "public, max-age=0, must-revalidate, s-maxage={}, stale-while-revalidate={}, stale-if-error={}",
+                s_maxage.as_secs(),
+                settings.stale_while_revalidate.as_secs(),
+                settings.stale_if_error.as_secs()
+            );
+            HeaderValue::try_from(text).expect("words and decimal numbers are a header value")
+        };
+        let is_any_origin = settings.cors_origins.iter().any(|origin| origin == "*");
+        let vary = if is_any_origin {
+            "Accept-Encoding"
+        } else {
+            "Accept-Encoding, Origin"
+        };
+        Self {
+            fresh: cache_control(settings.s_maxage),
+            stale: cache_control(settings.stale_s_maxage),
+            vary: HeaderValue::from_static(vary),
+            is_any_origin,
+        }
+    }
+}
+
+/// One document of one revision, with every header value that does not depend on the request.
+struct Prepared {
+    name: &'static str,
+    snapshot_revision: u64,
+    document: Arc<Document>,
+    /// In the order of [`Coding::ALL`].
+    tags: [HeaderValue; 4],
+    last_modified: HeaderValue,
+    last_modified_at: SystemTime,
+    surrogate_key: HeaderValue,
+    revision: HeaderValue,
+    published_at: HeaderValue,
+}
+
+impl Prepared {
+    fn new(snapshot: &Snapshot, name: &'static str) -> Result<Self, ApiError> {
+        // A revision stored before a route existed does not have its document.
+        let document = snapshot.document(name).ok_or(ApiError::NotLoaded)?;
+        // HTTP dates have whole seconds.
+        let seconds = u64::try_from(document.last_modified.unix_timestamp()).unwrap_or(0);
+        let last_modified_at = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let environment = &snapshot.environment;
+        let tag = |coding: Coding| value(format!("\"{}{}\"", document.tag, coding.tag_suffix()));
+        Ok(Self {
+            name,
+            snapshot_revision: snapshot.revision,
+            document: Arc::clone(document),
+            tags: Coding::ALL.map(tag),
+            last_modified: value(HttpDate::from(last_modified_at).to_string()),
+            last_modified_at,
+            surrogate_key: value(format!("cfg cfg-{environment} cfg-{environment}-{name}")),
+            revision: HeaderValue::from(snapshot.revision),
+            published_at: value(times::rfc3339(snapshot.published_at)),
+        })
+    }
+
+    /// The body in the coding that the client likes best, or as it is while the compressed copies are being made.
+    fn body(&self, wanted: Coding) -> (Coding, Bytes) {
+        match (wanted, self.document.encodings.get()) {
+            (Coding::Brotli, Some(encodings)) => (wanted, encodings.brotli.clone()),
+            (Coding::Zstd, Some(encodings)) => (wanted, encodings.zstd.clone()),
+            (Coding::Gzip, Some(encodings)) => (wanted, encodings.gzip.clone()),
+            _ => (Coding::Identity, self.document.body.clone()),
+        }
+    }
+
+    /// The tag of what the client already has; `None`: it needs the body.
+    fn matched(&self, headers: &HeaderMap, coding: Coding) -> Option<&HeaderValue> {
+        match negotiate::if_none_match(headers, &self.tags, coding as usize) {
+            Match::Tag(at) => self.tags.get(at),
+            Match::Any => Some(&self.tags[coding as usize]),
+            Match::None => None,
+            Match::Absent => {
+                let since = headers.get(header::IF_MODIFIED_SINCE)?.to_str().ok()?;
+                let since = SystemTime::from(since.parse::<HttpDate>().ok()?);
+                (self.last_modified_at <= since).then_some(&self.tags[coding as usize])
+            }
+        }
+    }
+}
+
+/// A header value from text of ours; environment names are checked by the settings to be plain words.
+fn value(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("invalid"))
+}
+
+/// What one worker has prepared for one environment.
+#[derive(Default)]
+struct Environment {
+    documents: Vec<Rc<Prepared>>,
+    checked_at: Option<(i64, HeaderValue)>,
+}
+
+/// One worker's prepared documents.
+pub(super) struct Documents {
+    profile: Profile,
+    environments: RefCell<HashMap<Arc<str>, Environment>>,
+}
+
+impl Documents {
+    /// Nothing prepared yet.
+    pub(super) fn new(settings: &settings::Http) -> Self {
+        Self {
+            profile: Profile::new(settings),
+            environments: RefCell::default(),
+        }
+    }
+
+    /// The document as it was prepared for this revision, or prepared now.
+    fn prepared(&self, snapshot: &Snapshot, name: &'static str) -> Result<Rc<Prepared>, ApiError> {
+        let mut environments = self.environments.borrow_mut();
+        let known = environments.get_mut(&snapshot.environment);
+        if let Some(known) = known.and_then(|e| e.documents.iter_mut().find(|d| d.name == name)) {
+            if known.snapshot_revision != snapshot.revision {
+                *known = Rc::new(Prepared::new(snapshot, name)?);
+            }
+            return Ok(Rc::clone(known));
+        }
+        let prepared = Rc::new(Prepared::new(snapshot, name)?);
+        let environment = environments
+            .entry(Arc::clone(&snapshot.environment))
+            .or_default();
+        environment.documents.push(Rc::clone(&prepared));
+        Ok(prepared)
+    }
+
+    /// `X-Config-Checked-At`, formatted only when the time has moved.
+    fn checked_at(&self, environment: &str, ms: i64) -> Option<HeaderValue> {
+        let mut environments = self.environments.borrow_mut();
+        let remembered = &mut environments.get_mut(environment)?.checked_at;
+        match remembered {
+            Some((at, text)) if *at == ms => Some(text.clone()),
+            _ => Some(
+                remembered
+                    .insert((ms, value(times::rfc3339_ms(ms))))
+                    .1
+                    .clone(),
+            ),
+        }
+    }
+
+    /// 200 with the document, or 304 where the client has it.
+    fn respond(
+        &self,
+        request: &HttpRequest,
+        snapshot: &Snapshot,
+        name: &'static str,
+        freshness: Freshness,
+    ) -> Result<HttpResponse, ApiError> {
+        let prepared = self.prepared(snapshot, name)?;
+        let (coding, body) = prepared.body(negotiate::coding(request.headers()));
+        let matched = prepared.matched(request.headers(), coding);
+        let tag = matched.unwrap_or(&prepared.tags[coding as usize]).clone();
+        let checked_at = freshness
+            .checked_at_ms
+            .and_then(|ms| self.checked_at(&snapshot.environment, ms));
+        if matched.is_some() {
+            let mut response = HttpResponse::new(StatusCode::NOT_MODIFIED);
+            self.describe(
+                response.headers_mut(),
+                &prepared,
+                tag,
+                freshness,
+                checked_at,
+            );
+            return Ok(response);
+        }
+        let mut response = HttpResponse::new(StatusCode::OK).set_body(body);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, JSON);
+        if let Some(encoding) = coding.content_encoding() {
+            headers.insert(header::CONTENT_ENCODING, encoding);
+        }
+        self.describe(headers, &prepared, tag, freshness, checked_at);
+        Ok(response.map_into_boxed_body())
+    }
+
+    /// The headers that 200 and 304 have in common.
+    fn describe(
+        &self,
+        headers: &mut HeaderMap,
+        prepared: &Prepared,
+        tag: HeaderValue,
+        freshness: Freshness,
+        checked_at: Option<HeaderValue>,
+    ) {
+        let profile = &self.profile;
+        let (cache_control, stale) = if freshness.is_stale {
+            (&profile.stale, "1")
+        } else {
+            (&profile.fresh, "0")
+        };
+        headers.insert(header::ETAG, tag);
+        headers.insert(header::LAST_MODIFIED, prepared.last_modified.clone());
+        headers.insert(header::CACHE_CONTROL, cache_control.clone());
+        headers.insert(header::VARY, profile.vary.clone());
+        headers.insert(SURROGATE_KEY, prepared.surrogate_key.clone());
+        headers.insert(CONFIG_REVISION, prepared.revision.clone());
+        headers.insert(CONFIG_PUBLISHED_AT, prepared.published_at.clone());
+        headers.insert(CONFIG_STALE, HeaderValue::from_static(stale));
+        if let Some(checked_at) = checked_at {
+            headers.insert(CONFIG_CHECKED_AT, checked_at);
+        }
+        if profile.is_any_origin {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ANY_ORIGIN);
+        }
+    }
+}
+
+/// A configuration answer and the revision it carries.
+pub(super) struct Served {
+    /// 200 or 304.
+    pub(super) response: HttpResponse,
+    /// Revision of the environment.
+    pub(super) revision: u64,
+}
+
+/// Answers a read of document `name` of `environment` with what the worker's reader has.
+pub(super) async fn serve(
+    request: &HttpRequest,
+    state: &HttpState,
+    environment: &str,
+    name: &'static str,
+) -> Result<Served, ApiError> {
+    match state.reader.latest(environment).await {
+        Latest::Loaded(snapshot) => {
+            let cell = state.reader.board().environment(environment);
+            let freshness = cell.map(|cell| cell.freshness()).unwrap_or_default();
+            let response = state
+                .documents
+                .respond(request, &snapshot, name, freshness)?;
+            Ok(Served {
+                response,
+                revision: snapshot.revision,
+            })
+        }
+        Latest::NeverLoaded => Err(ApiError::NotLoaded),
+        Latest::UnknownEnvironment => Err(state.unknown_environment()),
+    }
+}

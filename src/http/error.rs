@@ -1,0 +1,203 @@
+//! What goes wrong on our own routes, and the only place that knows status codes.
+//!
+//! Every error is a problem document (RFC 9457) with a stable `code`, and none may be cached. The body of a 5xx names
+//! the request, so that a person can find the log line; it never carries an inner error's text.
+
+use actix_web::{
+    HttpResponse, ResponseError,
+    http::{StatusCode, header},
+};
+use serde_json::{Map, Value, json};
+
+use crate::actors::AskError;
+
+/// Seconds a client should wait while nothing was ever loaded; also the longest a cache misses the first load.
+const RETRY_NOT_LOADED: &str = "5";
+/// Seconds a client should wait for an actor that is restarting, for a place among the streams.
+const RETRY_SOON: &str = "1";
+
+/// Why a request was not served.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// No route has this path.
+    #[error("no route has this path")]
+    UnknownPath,
+    /// The route exists, its method does not. Holds the value of `Allow`.
+    #[error("this route answers {0}")]
+    MethodNotAllowed(String),
+    /// No source feeds this environment.
+    #[error("no source feeds an environment of this name")]
+    UnknownEnvironment {
+        /// Environments that exist.
+        known: Vec<String>,
+    },
+    /// The settings hold no such source.
+    #[error("the settings hold no source of this id")]
+    UnknownSource {
+        /// Sources that exist.
+        known: Vec<String>,
+    },
+    /// The source is disabled in the settings.
+    #[error("source `{0}` has `enabled = false`; nothing runs for it")]
+    SourceDisabled(String),
+    /// The environment exists, but nothing was ever loaded for it.
+    #[error("nothing was loaded for this environment yet")]
+    NotLoaded,
+    /// A part of the request cannot be understood.
+    #[error("`{field}`: {reason}")]
+    BadRequest {
+        /// Query parameter, body member or `body`.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The body is larger than `server.max_request_bytes`.
+    #[error("the request body is larger than {0} bytes")]
+    BodyTooLarge(usize),
+    /// The body did not arrive within `server.request_timeout`.
+    #[error("the request body did not arrive in time")]
+    BodyTimeout,
+    /// No token, or none of ours.
+    #[error("a bearer token is needed")]
+    Unauthorized,
+    /// The caller is known and may not do this, or may not call at all.
+    #[error("{0}")]
+    Forbidden(String),
+    /// `server.max_streams` event streams are open.
+    #[error("too many event streams are open")]
+    TooManyStreams,
+    /// An actor did not answer.
+    #[error("{0}")]
+    Unavailable(#[from] AskError),
+    /// Some sources were not reached; what the others answered.
+    #[error("not every source answered")]
+    PartlyUnavailable {
+        /// One entry per source, those that failed with an `error`.
+        results: Vec<Value>,
+    },
+    /// A fault of ours.
+    #[error("the request could not be completed")]
+    Internal,
+}
+
+impl ApiError {
+    /// A part of the request cannot be understood.
+    pub(super) fn bad_request(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::BadRequest {
+            field: field.into(),
+            reason: reason.into(),
+        }
+    }
+
+    /// Stable word for machines.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownPath => "unknown_path",
+            Self::MethodNotAllowed(_) => "method_not_allowed",
+            Self::UnknownEnvironment { .. } => "unknown_environment",
+            Self::UnknownSource { .. } => "unknown_source",
+            Self::SourceDisabled(_) => "source_disabled",
+            Self::NotLoaded => "not_loaded",
+            Self::BadRequest { .. } => "bad_request",
+            Self::BodyTooLarge(_) => "body_too_large",
+            Self::BodyTimeout => "body_timeout",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden(_) => "forbidden",
+            Self::TooManyStreams => "too_many_streams",
+            Self::Unavailable(_) => "unavailable",
+            Self::PartlyUnavailable { .. } => "partly_unavailable",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// Whether it deserves a line at error level.
+    ///
+    /// Before the first load, and at the limit of streams, every request would write one; metrics count those.
+    pub(super) fn is_loud(&self) -> bool {
+        self.status_code().is_server_error()
+            && !matches!(self, Self::NotLoaded | Self::TooManyStreams)
+    }
+
+    /// Seconds to wait before trying again, where trying again makes sense.
+    fn retry_after(&self) -> Option<&'static str> {
+        match self {
+            Self::NotLoaded => Some(RETRY_NOT_LOADED),
+            Self::TooManyStreams | Self::Unavailable(_) | Self::PartlyUnavailable { .. } => {
+                Some(RETRY_SOON)
+            }
+            _ => None,
+        }
+    }
+
+    fn members(&self) -> Map<String, Value> {
+        let status = self.status_code();
+        let mut problem = Map::new();
+        problem.insert("type".to_owned(), json!("about:blank"));
+        problem.insert("title".to_owned(), json!(status.canonical_reason()));
+        problem.insert("status".to_owned(), json!(status.as_u16()));
+        problem.insert("code".to_owned(), json!(self.code()));
+        problem.insert("detail".to_owned(), json!(self.to_string()));
+        match self {
+            Self::UnknownEnvironment { known } | Self::UnknownSource { known } => {
+                problem.insert("known".to_owned(), json!(known));
+            }
+            Self::BadRequest { field, .. } => {
+                problem.insert("field".to_owned(), json!(field));
+            }
+            Self::PartlyUnavailable { results } => {
+                problem.insert("results".to_owned(), json!(results));
+            }
+            _ => {}
+        }
+        problem
+    }
+
+    /// The answer; `request_id` goes into the body where it helps to find a log line.
+    pub(super) fn respond(&self, request_id: Option<&str>) -> HttpResponse {
+        let mut problem = self.members();
+        if let Some(id) = request_id {
+            problem.insert("request_id".to_owned(), json!(id));
+        }
+        let mut response = HttpResponse::build(self.status_code());
+        response.insert_header((header::CACHE_CONTROL, "no-store"));
+        if let Some(seconds) = self.retry_after() {
+            response.insert_header((header::RETRY_AFTER, seconds));
+        }
+        match self {
+            Self::MethodNotAllowed(allow) => {
+                response.insert_header((header::ALLOW, allow.as_str()))
+            }
+            Self::Unauthorized => response.insert_header((header::WWW_AUTHENTICATE, "Bearer")),
+            _ => &mut response,
+        };
+        response
+            .content_type("application/problem+json")
+            .body(Value::Object(problem).to_string())
+    }
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::UnknownPath | Self::UnknownEnvironment { .. } | Self::UnknownSource { .. } => {
+                StatusCode::NOT_FOUND
+            }
+            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::SourceDisabled(_) => StatusCode::CONFLICT,
+            Self::BadRequest { .. } => StatusCode::BAD_REQUEST,
+            Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::NotLoaded
+            | Self::TooManyStreams
+            | Self::Unavailable(_)
+            | Self::PartlyUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        self.respond(None)
+    }
+}

@@ -1,0 +1,48 @@
+//! Parts of a request, with every mistake answered as a problem document that names the field.
+
+use actix_web::web;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use super::{error::ApiError, state::Shared};
+
+/// The query parameters; unknown ones are ignored.
+pub(super) fn query<T: DeserializeOwned>(text: &str) -> Result<T, ApiError> {
+    match web::Query::<T>::from_query(text) {
+        Ok(query) => Ok(query.into_inner()),
+        Err(error) => Err(ApiError::bad_request("query", error.to_string())),
+    }
+}
+
+/// A JSON body that may be left out; unknown members are ignored.
+///
+/// At most `server.max_request_bytes`, and it must have arrived within `server.request_timeout`.
+pub(super) async fn optional_json<T>(shared: &Shared, payload: web::Payload) -> Result<T, ApiError>
+where
+    T: DeserializeOwned + Default,
+{
+    let limit = shared.server.max_request_bytes;
+    let body = match timeout(
+        shared.server.request_timeout,
+        payload.to_bytes_limited(limit),
+    )
+    .await
+    {
+        Ok(Ok(Ok(body))) => body,
+        Ok(Ok(Err(error))) => return Err(ApiError::bad_request("body", error.to_string())),
+        Ok(Err(_)) => return Err(ApiError::BodyTooLarge(limit)),
+        Err(_) => return Err(ApiError::BodyTimeout),
+    };
+    if body.trim_ascii().is_empty() {
+        return Ok(T::default());
+    }
+    let mut json = serde_json::Deserializer::from_slice(&body);
+    let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let field = if path == "." { "body".to_owned() } else { path };
+        ApiError::bad_request(field, error.inner().to_string())
+    })?;
+    json.end()
+        .map_err(|error| ApiError::bad_request("body", error.to_string()))?;
+    Ok(parsed)
+}

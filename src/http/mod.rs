@@ -1,0 +1,352 @@
+//! The outside: two listeners, and the table of everything they answer.
+//!
+//! [`ROUTES`] is the whole surface. Services are configured from it, and so are the role checks, the counters and
+//! `Allow`; tests and the README check walk it. Handlers extract, ask once, answer; they reach configuration only
+//! through the worker's [`crate::actors::SnapshotReader`], and status codes only through [`error::ApiError`].
+
+mod audit;
+mod auth;
+mod consumers;
+mod control;
+mod documents;
+pub mod error;
+mod extract;
+mod health;
+mod negotiate;
+mod observe;
+mod reads;
+pub mod server;
+mod state;
+mod status;
+mod stream;
+mod times;
+
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, rc::Rc, sync::Arc};
+
+use actix_cors::Cors;
+use actix_web::{
+    body::BoxBody,
+    dev::ServiceRequest,
+    guard::fn_guard,
+    http::Method,
+    middleware::{Next, from_fn},
+    web,
+};
+
+use self::{
+    control::Verb,
+    error::ApiError,
+    observe::{RouteStats, observe},
+};
+pub use self::{
+    server::{admin_server, data_server},
+    state::{HttpState, Shared},
+};
+use crate::{model::snapshot::SNAPSHOT_DOCUMENT, settings::Role};
+
+/// Which listener answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plane {
+    /// SDKs, caches, consumers.
+    Data,
+    /// Operators.
+    Admin,
+}
+
+impl Plane {
+    /// Label in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// One entry of the route table.
+pub struct Route {
+    /// Which listener answers.
+    pub plane: Plane,
+    /// Methods answered; all others on the path get 405 unless another entry has them.
+    pub methods: &'static [&'static str],
+    /// Path with `{parameters}`.
+    pub path: &'static str,
+    /// What a caller must be; `None`: anybody.
+    pub role: Option<Role>,
+    /// Name in the audit, for routes that change something.
+    pub action: Option<&'static str>,
+    /// What it does, in a few words.
+    pub summary: &'static str,
+    /// Concrete paths that carry configuration of an environment; none for other routes.
+    pub probes: fn(&str) -> Vec<String>,
+    handler: fn() -> actix_web::Route,
+}
+
+const READ: &[&str] = &["GET", "HEAD"];
+const GET: &[&str] = &["GET"];
+const POST: &[&str] = &["POST"];
+
+fn no_probes(_: &str) -> Vec<String> {
+    Vec::new()
+}
+
+/// A route that anybody may read and that carries no configuration.
+const fn open(
+    plane: Plane,
+    path: &'static str,
+    summary: &'static str,
+    handler: fn() -> actix_web::Route,
+) -> Route {
+    Route {
+        plane,
+        methods: READ,
+        path,
+        role: None,
+        action: None,
+        summary,
+        probes: no_probes,
+        handler,
+    }
+}
+
+/// An admin route for viewers.
+const fn view(
+    path: &'static str,
+    summary: &'static str,
+    handler: fn() -> actix_web::Route,
+) -> Route {
+    Route {
+        role: Some(Role::Viewer),
+        ..open(Plane::Admin, path, summary, handler)
+    }
+}
+
+/// An admin route for operators.
+const fn order(
+    path: &'static str,
+    verb: Verb,
+    summary: &'static str,
+    handler: fn() -> actix_web::Route,
+) -> Route {
+    let action = Some(verb.action());
+    Route {
+        methods: POST,
+        role: Some(Role::Operator),
+        action,
+        ..open(Plane::Admin, path, summary, handler)
+    }
+}
+
+/// Every route of both planes, the busiest first: they are tried in this order.
+pub const ROUTES: &[Route] = &[
+    Route {
+        probes: |environment| vec![format!("/v1/{SNAPSHOT_DOCUMENT}/{environment}")],
+        ..open(
+            Plane::Data,
+            "/v1/snapshot/{environment}",
+            "the latest stitched snapshot",
+            || web::route().to(reads::snapshot),
+        )
+    },
+    Route {
+        probes: reads::experiments_probes,
+        ..open(
+            Plane::Data,
+            "/api/v1/experiments",
+            "experiment configs for a consumer",
+            || web::route().to(reads::experiments),
+        )
+    },
+    Route {
+        methods: GET,
+        ..open(
+            Plane::Data,
+            "/v1/stream/{environment}",
+            "server-sent events, one per revision",
+            || web::route().to(stream::follow),
+        )
+    },
+    open(Plane::Data, "/livez", "whether the process answers", || {
+        web::route().to(health::livez)
+    }),
+    open(
+        Plane::Data,
+        "/readyz",
+        "whether there is something to serve",
+        || web::route().to(|state| health::readyz(Plane::Data, state)),
+    ),
+    open(
+        Plane::Admin,
+        "/livez",
+        "whether the process answers",
+        || web::route().to(health::livez),
+    ),
+    open(
+        Plane::Admin,
+        "/readyz",
+        "whether there is something to serve, and what is degraded",
+        || web::route().to(|state| health::readyz(Plane::Admin, state)),
+    ),
+    open(Plane::Admin, "/metrics", "Prometheus metrics", || {
+        web::route().to(health::metrics)
+    }),
+    view(
+        "/admin/status",
+        "sources, environments, actors, consumers, database, queues",
+        || web::route().to(status::status),
+    ),
+    view("/admin/audit", "who did what, when, why", || {
+        web::route().to(audit::list)
+    }),
+    view(
+        "/admin/environments/{environment}/issues",
+        "problems of the configuration, item by item",
+        || web::route().to(status::issues),
+    ),
+    order(
+        "/admin/sources/{id}/pause",
+        Verb::Pause,
+        "stops asking a source",
+        || control::one(Verb::Pause),
+    ),
+    order(
+        "/admin/sources/{id}/resume",
+        Verb::Resume,
+        "asks a source again",
+        || control::one(Verb::Resume),
+    ),
+    order(
+        "/admin/sources/{id}/poll",
+        Verb::Poll,
+        "asks a source now and waits",
+        || control::one(Verb::Poll),
+    ),
+    order("/admin/pause", Verb::Pause, "pauses every source", || {
+        control::all(Verb::Pause)
+    }),
+    order(
+        "/admin/resume",
+        Verb::Resume,
+        "resumes every source",
+        || control::all(Verb::Resume),
+    ),
+    order(
+        "/admin/poll",
+        Verb::Poll,
+        "polls every source and waits",
+        || control::all(Verb::Poll),
+    ),
+];
+
+/// Configures an `App` for the data plane; wrap it with [`cors`] too.
+pub fn data_app(state: web::Data<HttpState>) -> impl FnOnce(&mut web::ServiceConfig) {
+    move |config| configure(config, Plane::Data, state, ROUTES)
+}
+
+/// Configures an `App` for the admin plane.
+pub fn admin_app(state: web::Data<HttpState>) -> impl FnOnce(&mut web::ServiceConfig) {
+    move |config| configure(config, Plane::Admin, state, ROUTES)
+}
+
+/// Builds the services of one plane from a table.
+fn configure(
+    config: &mut web::ServiceConfig,
+    plane: Plane,
+    state: web::Data<HttpState>,
+    table: &'static [Route],
+) {
+    let shared = Arc::clone(&state.shared);
+    config.app_data(state);
+    let mut paths: BTreeMap<&str, Vec<&'static Route>> = BTreeMap::new();
+    let mut order = Vec::new();
+    for route in table.iter().filter(|route| route.plane == plane) {
+        let entries = paths.entry(route.path).or_default();
+        if entries.is_empty() {
+            order.push(route.path);
+        }
+        entries.push(route);
+    }
+    for path in order {
+        let entries = &paths[path];
+        let stats = RouteStats::new(&shared, plane, path);
+        let allow = entries
+            .iter()
+            .flat_map(|route| route.methods)
+            .copied()
+            .collect::<Vec<_>>()
+            .join(", ");
+        let resource = entries.iter().fold(web::resource(path), |resource, route| {
+            resource.route(service(route, Rc::clone(&stats)))
+        });
+        let refuse = web::route().to(move || {
+            let allow = allow.clone();
+            async move { Err::<&str, _>(ApiError::MethodNotAllowed(allow)) }
+        });
+        config.service(resource.default_service(observed(refuse, stats)));
+    }
+    let unknown = web::route().to(async || Err::<&str, _>(ApiError::UnknownPath));
+    config.default_service(observed(
+        unknown,
+        RouteStats::new(&shared, plane, "unmatched"),
+    ));
+}
+
+/// One entry's handler behind its role check and the common middleware.
+fn service(route: &'static Route, stats: Rc<RouteStats>) -> actix_web::Route {
+    let mut handler = (route.handler)();
+    if let Some(role) = route.role {
+        let check = move |request: ServiceRequest, next: Next<BoxBody>| {
+            auth::require(role, route.action, request, next)
+        };
+        handler = handler.wrap(from_fn(check));
+    }
+    observed(handler, stats).guard(fn_guard(|context| {
+        is_one_of(&context.head().method, route.methods)
+    }))
+}
+
+fn is_one_of(method: &Method, methods: &[&str]) -> bool {
+    methods.contains(&method.as_str())
+}
+
+fn observed(route: actix_web::Route, stats: Rc<RouteStats>) -> actix_web::Route {
+    route.wrap(from_fn(
+        move |request: ServiceRequest, next: Next<BoxBody>| {
+            observe(Rc::clone(&stats), request, next)
+        },
+    ))
+}
+
+/// Seconds a browser may remember a preflight answer.
+const PREFLIGHT_SECONDS: usize = 86_400;
+
+/// Lets browsers read the data plane from the origins of the settings; never with credentials.
+///
+/// `Vary` is left to the handlers: answers are the same for every origin, and with `*` caches need not tell them apart.
+pub fn cors(shared: &Shared) -> Cors {
+    let origins = &shared.http.cors_origins;
+    let exposed = [
+        "etag",
+        "retry-after",
+        "x-config-revision",
+        "x-config-published-at",
+        "x-config-checked-at",
+        "x-config-stale",
+        "x-request-id",
+    ];
+    let cors = Cors::default()
+        .allowed_methods(["GET", "HEAD", "POST", "OPTIONS"])
+        .allow_any_header()
+        .expose_headers(exposed)
+        .max_age(PREFLIGHT_SECONDS)
+        .disable_vary_header();
+    if origins.iter().any(|origin| origin == "*") {
+        return cors.allow_any_origin().send_wildcard();
+    }
+    origins
+        .iter()
+        .fold(cors, |cors, origin| cors.allowed_origin(origin))
+}

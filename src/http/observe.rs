@@ -1,0 +1,142 @@
+//! Around every handler: a request id, a counter, a log line, and an answer even when the handler panics.
+//!
+//! Each route of each worker has its own [`RouteStats`], so that a request costs one atomic addition.
+
+use std::{any::Any, panic::AssertUnwindSafe, rc::Rc, sync::Arc};
+
+use actix_web::{
+    Error,
+    body::BoxBody,
+    dev::{ServiceRequest, ServiceResponse},
+    http::{
+        StatusCode,
+        header::{HeaderMap, HeaderName, HeaderValue},
+    },
+    middleware::Next,
+};
+use futures_util::FutureExt as _;
+use prometheus_client::metrics::counter::Counter;
+use tracing::{Instrument as _, debug, debug_span, error};
+
+use super::{Plane, error::ApiError, state::Shared};
+
+/// Header in which a request id is taken and given.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Longest request id taken from outside, in bytes.
+const REQUEST_ID_BYTES_MAX: usize = 64;
+/// Values of the label `status`.
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// The counters of one route in one worker.
+pub(super) struct RouteStats {
+    shared: Arc<Shared>,
+    route: &'static str,
+    classes: [Counter; 5],
+}
+
+impl RouteStats {
+    /// `route` is the path's template, never what a client sent.
+    pub(super) fn new(shared: &Arc<Shared>, plane: Plane, route: &'static str) -> Rc<Self> {
+        let classes = CLASSES.map(|class| shared.metrics.requests(plane.as_str(), route, class));
+        Rc::new(Self {
+            shared: Arc::clone(shared),
+            route,
+            classes,
+        })
+    }
+
+    fn count(&self, status: StatusCode) {
+        let class = usize::from(status.as_u16() / 100).saturating_sub(1);
+        if let Some(counter) = self.classes.get(class) {
+            counter.inc();
+        }
+    }
+}
+
+/// The id that the client gave, if it may be repeated and logged; otherwise a fresh one.
+fn request_id(headers: &HeaderMap, shared: &Shared) -> HeaderValue {
+    let is_acceptable = |id: &&HeaderValue| {
+        let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+        (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.as_bytes().iter().all(is_word)
+    };
+    headers
+        .get(REQUEST_ID)
+        .filter(is_acceptable)
+        .cloned()
+        .unwrap_or_else(|| shared.request_id())
+}
+
+/// Runs a handler and sees to everything that all of them have in common.
+///
+/// The span is at debug level: with the usual filter it costs nothing; traces need `stitchd::http=debug`.
+pub(super) async fn observe(
+    stats: Rc<RouteStats>,
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse, Error> {
+    let id = request_id(request.headers(), &stats.shared);
+    let id_text = id.to_str().unwrap_or_default();
+    let span =
+        debug_span!("request", id = id_text, method = %request.method(), route = stats.route);
+    // Routing is over, so a second handle to the request is allowed; the answer to a panic needs it.
+    let handle = request.request().clone();
+    let answer = AssertUnwindSafe(async move { next.call(request).await }).catch_unwind();
+    let mut response = match answer.instrument(span).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => ServiceResponse::from_err(error, handle),
+        Err(panic) => {
+            stats.shared.metrics.handler_panicked();
+            let text = panic_text(&*panic);
+            error!(
+                request.id = id_text,
+                route = stats.route,
+                "a handler of {} panicked: {text}",
+                stats.route
+            );
+            ServiceResponse::new(handle, ApiError::Internal.respond(Some(id_text)))
+        }
+    };
+    let status = response.status();
+    stats.count(status);
+    if status.is_server_error() {
+        response = explain(response, &stats, id_text);
+    }
+    debug!(
+        request.id = id_text,
+        route = stats.route,
+        status = status.as_u16(),
+        "answered {status}"
+    );
+    response.headers_mut().insert(REQUEST_ID, id);
+    Ok(response)
+}
+
+/// Logs what deserves it, and puts the request id into a failure's body.
+fn explain(response: ServiceResponse, stats: &RouteStats, id: &str) -> ServiceResponse {
+    let Some(failure) = response
+        .response()
+        .error()
+        .and_then(Error::as_error::<ApiError>)
+    else {
+        return response;
+    };
+    if failure.is_loud() {
+        let status = response.status();
+        error!(
+            request.id = id,
+            route = stats.route,
+            "answered {status} on {}: {failure}",
+            stats.route
+        );
+    }
+    let body = failure.respond(Some(id));
+    let (request, _) = response.into_parts();
+    ServiceResponse::new(request, body)
+}
+
+/// The message of a panic, where it has one.
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("unknown")
+}

@@ -1,0 +1,230 @@
+//! What handlers share: with all workers, and within one.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use actix_web::http::header::HeaderValue;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    auth::Auth, consumers::Consumers, documents::Documents, error::ApiError, health::StoreMemory,
+};
+use crate::{
+    actors::{Handles, SnapshotReader},
+    metrics::Metrics,
+    settings::{self, Settings},
+};
+
+/// What both planes and all workers share; made once.
+pub struct Shared {
+    pub(super) handles: Handles,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) server: settings::Server,
+    pub(super) http: settings::Http,
+    pub(super) auth: Auth,
+    pub(super) consumers: Consumers,
+    pub(super) streams: StreamLimit,
+    pub(super) store_memory: StoreMemory,
+    is_stopping: AtomicBool,
+    end: CancellationToken,
+    request_ids: RequestIds,
+}
+
+impl Shared {
+    /// Everything the HTTP layer needs, from the settings and the running actors.
+    pub fn new(settings: &Settings, handles: Handles, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            auth: Auth::new(&settings.admin),
+            consumers: Consumers::default(),
+            streams: StreamLimit::new(settings.server.max_streams, Arc::clone(&metrics)),
+            store_memory: StoreMemory::default(),
+            server: settings.server.clone(),
+            http: settings.http.clone(),
+            is_stopping: AtomicBool::new(false),
+            end: CancellationToken::new(),
+            request_ids: RequestIds::new(),
+            handles,
+            metrics,
+        })
+    }
+
+    /// First step of a stop: `/readyz` answers 503 from now on, everything else goes on.
+    pub fn begin_stop(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Second step of a stop: open event streams end, new ones end at once, workers stop following revisions.
+    ///
+    /// To be called before the servers are stopped, which would otherwise wait for the streams.
+    pub fn end_streams(&self) {
+        self.end.cancel();
+    }
+
+    /// Whether a stop has begun.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Relaxed)
+    }
+
+    /// Fires when streams are to end.
+    pub(super) fn end(&self) -> &CancellationToken {
+        &self.end
+    }
+
+    /// A fresh request id.
+    pub(super) fn request_id(&self) -> HeaderValue {
+        self.request_ids.next()
+    }
+}
+
+/// What the handlers of one worker share. Not `Send`: made on the worker's own thread.
+pub struct HttpState {
+    pub(super) shared: Arc<Shared>,
+    pub(super) reader: SnapshotReader,
+    pub(super) documents: Documents,
+}
+
+impl HttpState {
+    /// The state of one worker.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        let handles = &shared.handles;
+        let (board, store) = (Arc::clone(&handles.board), Arc::clone(&handles.store));
+        let reader = SnapshotReader::new(board, store, Arc::clone(&shared.metrics));
+        Self::with_reader(shared, reader)
+    }
+
+    /// The state of one worker with a given reader; for benchmarks and tests of handlers.
+    pub fn with_reader(shared: Arc<Shared>, reader: SnapshotReader) -> Self {
+        let documents = Documents::new(&shared.http);
+        Self {
+            shared,
+            reader,
+            documents,
+        }
+    }
+
+    /// Keeps the worker's memory of `reader` up to date until streams end.
+    ///
+    /// Without this a worker that was never asked would have nothing to answer from while the store restarts.
+    pub(super) async fn follow(self: Arc<Self>, environment: String) {
+        /// Pause after the store did not have, or did not say, what was announced.
+        const RETRY: Duration = Duration::from_millis(500);
+        let Some(cell) = self.reader.board().environment(&environment).cloned() else {
+            return;
+        };
+        let mut changed = cell.subscribe();
+        while !self.shared.end.is_cancelled() {
+            let announced = *changed.borrow_and_update();
+            let is_behind = match self.reader.latest(&environment).await {
+                crate::actors::Latest::Loaded(snapshot) => snapshot.revision < announced,
+                _ => announced > 0,
+            };
+            tokio::select! {
+                () = self.shared.end.cancelled() => return,
+                () = tokio::time::sleep(RETRY), if is_behind => {}
+                change = changed.changed() => if change.is_err() { return },
+            }
+        }
+    }
+
+    /// 404 with the environments that exist.
+    pub(super) fn unknown_environment(&self) -> ApiError {
+        let known = self
+            .reader
+            .board()
+            .environments()
+            .map(|cell| cell.name.to_string())
+            .collect();
+        ApiError::UnknownEnvironment { known }
+    }
+
+    /// Revision of each environment; `None`: never loaded.
+    pub(super) fn revisions(&self) -> BTreeMap<String, Option<u64>> {
+        let revision = |revision| Some(revision).filter(|revision| *revision > 0);
+        let cells = self.reader.board().environments();
+        cells
+            .map(|cell| (cell.name.to_string(), revision(cell.revision())))
+            .collect()
+    }
+}
+
+/// Counts open event streams and refuses those above the limit.
+pub(super) struct StreamLimit {
+    open: Arc<AtomicUsize>,
+    max: usize,
+    metrics: Arc<Metrics>,
+}
+
+/// One open event stream; gives its place back when dropped.
+pub(super) struct StreamPermit {
+    open: Arc<AtomicUsize>,
+    metrics: Arc<Metrics>,
+}
+
+impl StreamLimit {
+    fn new(max: usize, metrics: Arc<Metrics>) -> Self {
+        Self {
+            open: Arc::default(),
+            max,
+            metrics,
+        }
+    }
+
+    /// A place for one stream; counts the refusal where there is none.
+    pub(super) fn acquire(&self) -> Result<StreamPermit, ApiError> {
+        let below = |open: usize| (open < self.max).then_some(open + 1);
+        if self
+            .open
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, below)
+            .is_err()
+        {
+            self.metrics.stream_refused();
+            return Err(ApiError::TooManyStreams);
+        }
+        self.metrics.streams().inc();
+        Ok(StreamPermit {
+            open: Arc::clone(&self.open),
+            metrics: Arc::clone(&self.metrics),
+        })
+    }
+
+    /// Event streams open now.
+    pub(super) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for StreamPermit {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.streams().dec();
+    }
+}
+
+/// Makes request ids: a prefix per process, so that replicas differ, and a counter.
+struct RequestIds {
+    prefix: String,
+    last: AtomicU64,
+}
+
+impl RequestIds {
+    fn new() -> Self {
+        let mut prefix = uuid::Uuid::new_v4().simple().to_string();
+        prefix.truncate(12);
+        Self {
+            prefix,
+            last: AtomicU64::new(0),
+        }
+    }
+
+    fn next(&self) -> HeaderValue {
+        let number = self.last.fetch_add(1, Ordering::Relaxed);
+        HeaderValue::try_from(format!("{}-{number:x}", self.prefix))
+            .expect("hexadecimal is a header value")
+    }
+}

@@ -1,0 +1,499 @@
+//! The data plane: headers, conditions, encodings, errors.
+
+use actix_web::{http::Method, rt, test as at};
+use serde_json::json;
+
+use super::{Answer, PUBLISHED, Plane, Rig, compress, settings};
+use crate::{clock, http::ROUTES};
+
+const SNAPSHOT: &str = "/v1/snapshot/production";
+const VARNISH: &str = "/api/v1/experiments?authority=varnish&format=config";
+const FRESH: &str = "public, max-age=0, must-revalidate, s-maxage=10, stale-while-revalidate=86400, stale-if-error=604800";
+
+fn tag(rig: &Rig, document: &str) -> String {
+    rig.snapshot
+        .as_ref()
+        .unwrap()
+        .document(document)
+        .unwrap()
+        .tag
+        .clone()
+}
+
+/// The headers that 200 and 304 share.
+fn shared_headers(answer: &Answer) -> Vec<(&'static str, Option<String>)> {
+    let names = [
+        "etag",
+        "last-modified",
+        "cache-control",
+        "vary",
+        "surrogate-key",
+        "x-config-revision",
+        "x-config-published-at",
+        "x-config-checked-at",
+        "x-config-stale",
+        "access-control-allow-origin",
+    ];
+    names
+        .map(|name| (name, answer.header(name).map(str::to_owned)))
+        .to_vec()
+}
+
+#[rt::test]
+async fn a_snapshot_has_every_header_of_the_recipe() {
+    let rig = Rig::loaded();
+    let checked_at = clock::from_ms(clock::now_ms());
+    rig.shared
+        .handles
+        .board
+        .source("main")
+        .unwrap()
+        .set_last_success_ms(clock::to_ms(checked_at));
+    let answer = rig.get(SNAPSHOT).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(
+        answer.body,
+        r#"{"environment":"production","revision":7,"features":{}}"#
+    );
+    let checked_at = crate::http::times::rfc3339(checked_at);
+    let etag = format!("\"{}\"", tag(&rig, "snapshot"));
+    let expected = [
+        ("content-type", Some("application/json; charset=utf-8")),
+        ("etag", Some(etag.as_str())),
+        ("last-modified", Some("Fri, 20 Nov 2026 10:00:00 GMT")),
+        ("cache-control", Some(FRESH)),
+        ("vary", Some("Accept-Encoding")),
+        (
+            "surrogate-key",
+            Some("cfg cfg-production cfg-production-snapshot"),
+        ),
+        ("x-config-revision", Some("7")),
+        ("x-config-published-at", Some("2026-11-20T10:00:00.250Z")),
+        ("x-config-checked-at", Some(checked_at.as_str())),
+        ("x-config-stale", Some("0")),
+        ("access-control-allow-origin", Some("*")),
+        ("content-encoding", None),
+        ("set-cookie", None),
+        ("age", None),
+        ("expires", None),
+    ];
+    for (name, value) in expected {
+        assert_eq!(answer.header(name), value, "{name}");
+    }
+    assert!(answer.header("x-request-id").is_some());
+}
+
+#[rt::test]
+async fn staleness_changes_no_byte_and_no_tag() {
+    let rig = Rig::loaded();
+    let fresh = rig.get(SNAPSHOT).await;
+    assert_eq!(fresh.header("x-config-checked-at"), None, "never checked");
+    rig.shared
+        .handles
+        .board
+        .source("main")
+        .unwrap()
+        .set_last_success_ms(1_000);
+    let stale = rig.get(SNAPSHOT).await;
+    assert_eq!((stale.status, &stale.body), (200, &fresh.body));
+    assert_eq!(stale.header("etag"), fresh.header("etag"));
+    assert_eq!(stale.header("x-config-stale"), Some("1"));
+    assert_eq!(
+        stale.header("x-config-checked-at"),
+        Some("1970-01-01T00:00:01.000Z")
+    );
+    assert_eq!(
+        stale.header("cache-control"),
+        Some(FRESH.replace("s-maxage=10", "s-maxage=5").as_str())
+    );
+}
+
+#[rt::test]
+async fn a_client_that_has_the_document_gets_304_with_the_same_headers() {
+    let rig = Rig::loaded();
+    let full = rig.get(SNAPSHOT).await;
+    let plain = tag(&rig, "snapshot");
+    for sent in [
+        format!("\"{plain}\""),
+        format!("W/\"{plain}\""),
+        format!("\"x\", \"{plain}\""),
+        "*".to_owned(),
+    ] {
+        let answer = rig.get_with(SNAPSHOT, "if-none-match", &sent).await;
+        assert_eq!((answer.status, answer.body.len()), (304, 0), "{sent}");
+        assert_eq!(shared_headers(&answer), shared_headers(&full), "{sent}");
+        assert_eq!(answer.header("content-length"), None);
+    }
+    // A tag of another encoding names the same document; the 304 repeats the tag that matched.
+    let gzip = format!("\"{plain}-gzip\"");
+    let answer = rig.get_with(SNAPSHOT, "if-none-match", &gzip).await;
+    assert_eq!(
+        (answer.status, answer.header("etag")),
+        (304, Some(gzip.as_str()))
+    );
+    for sent in ["\"other\"", plain.as_str(), "\"\"", ""] {
+        assert_eq!(
+            rig.get_with(SNAPSHOT, "if-none-match", sent).await.status,
+            200,
+            "{sent}"
+        );
+    }
+}
+
+#[rt::test]
+async fn a_date_counts_only_without_a_tag() {
+    let rig = Rig::loaded();
+    let check = async |since: &str, none_match: Option<&str>, expected: u16| {
+        let mut request = at::TestRequest::get()
+            .uri(SNAPSHOT)
+            .insert_header(("if-modified-since", since));
+        if let Some(tag) = none_match {
+            request = request.insert_header(("if-none-match", tag));
+        }
+        assert_eq!(
+            rig.send(Plane::Data, request).await.status,
+            expected,
+            "{since} {none_match:?}"
+        );
+    };
+    check("Fri, 20 Nov 2026 10:00:00 GMT", None, 304).await;
+    check("Fri, 20 Nov 2026 10:00:01 GMT", None, 304).await;
+    check("Fri, 20 Nov 2026 09:59:59 GMT", None, 200).await;
+    check("yesterday", None, 200).await;
+    check("Fri, 20 Nov 2026 10:00:00 GMT", Some("\"other\""), 200).await;
+    assert_eq!(PUBLISHED.second(), 0);
+}
+
+#[rt::test]
+async fn compressed_copies_have_tags_of_their_own() {
+    let rig = Rig::loaded();
+    let before = rig.get_with(VARNISH, "accept-encoding", "gzip, br").await;
+    assert_eq!(
+        before.header("content-encoding"),
+        None,
+        "identity until the copies are made"
+    );
+    compress(rig.snapshot.as_ref().unwrap(), "varnish");
+    let check = async |accept: &str, encoding: Option<&str>, suffix: &str, body: &str| {
+        let answer = rig.get_with(VARNISH, "accept-encoding", accept).await;
+        let etag = format!("\"{}{suffix}\"", tag(&rig, "varnish"));
+        assert_eq!(answer.status, 200, "{accept}");
+        assert_eq!(answer.header("content-encoding"), encoding, "{accept}");
+        assert_eq!(answer.header("etag"), Some(etag.as_str()), "{accept}");
+        assert_eq!(
+            answer.header("content-type"),
+            Some("application/json; charset=utf-8")
+        );
+        assert_eq!(answer.body, body.as_bytes(), "{accept}");
+    };
+    let plain = r#"{"sticky-header":{}}"#;
+    check("gzip", Some("gzip"), "-gzip", "gzip bytes").await;
+    check("br;q=0.9, zstd", Some("zstd"), "-zstd", "zstd bytes").await;
+    check("gzip, deflate, br", Some("br"), "-br", "br bytes").await;
+    check("identity", None, "", plain).await;
+    check("identity;q=0, deflate", None, "", plain).await;
+    check("gzip;q=0", None, "", plain).await;
+}
+
+#[rt::test]
+async fn every_route_that_carries_configuration_is_probed() {
+    let rig = Rig::loaded();
+    let mut probed = 0;
+    for path in ROUTES.iter().flat_map(|route| (route.probes)("production")) {
+        let answer = rig.get(&path).await;
+        assert_eq!(answer.status, 200, "{path}");
+        assert_eq!(answer.header("x-config-revision"), Some("7"), "{path}");
+        assert!(answer.header("etag").is_some(), "{path}");
+        probed += 1;
+    }
+    assert_eq!(probed, 5);
+}
+
+#[rt::test]
+async fn experiments_are_chosen_by_authority_and_format() {
+    let rig = Rig::loaded();
+    let check = async |query: &str, document: &str| {
+        let answer = rig.get(&format!("/api/v1/experiments{query}")).await;
+        let etag = format!("\"{}\"", tag(&rig, document));
+        assert_eq!(
+            (answer.status, answer.header("etag")),
+            (200, Some(etag.as_str())),
+            "{query}"
+        );
+    };
+    check("", "mediawiki").await;
+    check("?authority=mediawiki", "mediawiki").await;
+    check("?authority=mediawiki&format=config", "mediawiki").await;
+    check("?authority=varnish", "varnish").await;
+    check(
+        "?authority=varnish&format=config&environment=production",
+        "varnish",
+    )
+    .await;
+    check("?format=analytics", "analytics").await;
+    check("?authority=varnish&format=analytics", "analytics").await;
+    check("?something=else", "mediawiki").await;
+    for (query, field) in [
+        ("?authority=nginx", "authority"),
+        ("?format=xml", "format"),
+        ("?format=a&format=b", "query"),
+    ] {
+        let answer = rig.get(&format!("/api/v1/experiments{query}")).await;
+        assert_eq!(
+            (answer.status, answer.problem().as_str()),
+            (400, "bad_request"),
+            "{query}"
+        );
+        assert_eq!(answer.json()["field"], field, "{query}");
+    }
+}
+
+#[rt::test]
+async fn unknown_environments_and_paths_are_problems_that_no_cache_keeps() {
+    let rig = Rig::loaded();
+    for path in [
+        "/v1/snapshot/staging",
+        "/v1/stream/staging",
+        "/api/v1/experiments?environment=staging",
+    ] {
+        let answer = rig.get(path).await;
+        assert_eq!(
+            (answer.status, answer.problem().as_str()),
+            (404, "unknown_environment"),
+            "{path}"
+        );
+        assert_eq!(answer.json()["known"], json!(["production"]));
+    }
+    for path in [
+        "/",
+        "/v1",
+        "/v1/snapshot",
+        "/v1/snapshot/",
+        "/admin/status",
+        "/metrics",
+    ] {
+        let answer = rig.get(path).await;
+        assert_eq!(
+            (answer.status, answer.problem().as_str()),
+            (404, "unknown_path"),
+            "{path}"
+        );
+    }
+}
+
+#[rt::test]
+async fn before_the_first_load_reads_are_503_and_nothing_keeps_that() {
+    let rig = Rig::never_loaded();
+    for path in ROUTES.iter().flat_map(|route| (route.probes)("production")) {
+        let answer = rig.get(&path).await;
+        assert_eq!(
+            (answer.status, answer.problem().as_str()),
+            (503, "not_loaded"),
+            "{path}"
+        );
+        assert_eq!(answer.header("retry-after"), Some("5"));
+        let id = answer.header("x-request-id").unwrap();
+        assert_eq!(answer.json()["request_id"], id);
+    }
+}
+
+#[rt::test]
+async fn other_methods_are_405_with_allow() {
+    let rig = Rig::loaded();
+    let check = async |method: &str, path: &str, allow: &str| {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let request = at::TestRequest::default().method(method.clone()).uri(path);
+        let answer = rig.send(Plane::Data, request).await;
+        assert_eq!(
+            (answer.status, answer.problem().as_str()),
+            (405, "method_not_allowed"),
+            "{method} {path}"
+        );
+        assert_eq!(answer.header("allow"), Some(allow), "{method} {path}");
+    };
+    for method in ["POST", "PUT", "DELETE", "PURGE", "BAN", "OPTIONS"] {
+        check(method, SNAPSHOT, "GET, HEAD").await;
+        check(method, VARNISH, "GET, HEAD").await;
+    }
+    check("HEAD", "/v1/stream/production", "GET").await;
+}
+
+#[rt::test]
+async fn any_origin_may_read_and_caches_need_not_tell_origins_apart() {
+    let rig = Rig::loaded();
+    let request = at::TestRequest::default()
+        .method(Method::OPTIONS)
+        .uri(SNAPSHOT)
+        .insert_header(("origin", "https://shop.example"))
+        .insert_header(("access-control-request-method", "GET"))
+        .insert_header(("access-control-request-headers", "if-none-match"));
+    let preflight = rig.send(Plane::Data, request).await;
+    assert_eq!(preflight.status, 200);
+    assert_eq!(preflight.header("access-control-allow-origin"), Some("*"));
+    assert_eq!(preflight.header("access-control-max-age"), Some("86400"));
+    assert_eq!(
+        preflight.header("access-control-allow-headers"),
+        Some("if-none-match")
+    );
+    assert_eq!(preflight.header("access-control-allow-credentials"), None);
+    let methods = preflight.header("access-control-allow-methods").unwrap();
+    assert!(
+        ["GET", "HEAD", "POST", "OPTIONS"]
+            .iter()
+            .all(|method| methods.contains(method)),
+        "{methods}"
+    );
+    let answer = rig
+        .get_with(SNAPSHOT, "origin", "https://shop.example")
+        .await;
+    assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+    assert_eq!(
+        answer
+            .headers
+            .get_all("access-control-allow-origin")
+            .count(),
+        1
+    );
+    assert_eq!(answer.header("vary"), Some("Accept-Encoding"));
+    let exposed = answer.header("access-control-expose-headers").unwrap();
+    assert!(
+        ["etag", "x-config-revision", "retry-after"]
+            .iter()
+            .all(|name| exposed.contains(name)),
+        "{exposed}"
+    );
+}
+
+#[rt::test]
+async fn listed_origins_are_told_apart() {
+    let mut settings = settings();
+    settings.http.cors_origins = vec!["https://shop.example".to_owned()];
+    let rig = Rig::new(settings, Rig::loaded().snapshot);
+    let listed = rig
+        .get_with(SNAPSHOT, "origin", "https://shop.example")
+        .await;
+    assert_eq!(
+        listed.header("access-control-allow-origin"),
+        Some("https://shop.example")
+    );
+    assert_eq!(listed.header("vary"), Some("Accept-Encoding, Origin"));
+    let foreign = rig
+        .get_with(SNAPSHOT, "origin", "https://evil.example")
+        .await;
+    assert_eq!(
+        (
+            foreign.status,
+            foreign.header("access-control-allow-origin")
+        ),
+        (200, None)
+    );
+    assert_eq!(
+        rig.get(SNAPSHOT)
+            .await
+            .header("access-control-allow-origin"),
+        None
+    );
+}
+
+#[rt::test]
+async fn a_request_id_is_repeated_if_it_is_a_word_and_made_otherwise() {
+    let rig = Rig::loaded();
+    let given = rig.get_with(SNAPSHOT, "x-request-id", "deploy-1.2_A").await;
+    assert_eq!(given.header("x-request-id"), Some("deploy-1.2_A"));
+    for bad in ["two words", "", "a\"b", &"x".repeat(65)] {
+        let made = rig.get_with(SNAPSHOT, "x-request-id", bad).await;
+        let made = made.header("x-request-id").unwrap();
+        assert!(!made.is_empty() && made != bad, "{bad}");
+    }
+}
+
+#[rt::test]
+async fn consumers_that_name_themselves_are_remembered() {
+    let rig = Rig::loaded();
+    rig.get_with(VARNISH, "x-experiment-config-poller", "cp1001.example")
+        .await;
+    rig.get_with(
+        "/api/v1/experiments",
+        "x-experiment-config-poller",
+        "mw1.example",
+    )
+    .await;
+    rig.get_with(VARNISH, "x-experiment-config-poller", "not a host")
+        .await;
+    rig.get_with(VARNISH, "user-agent", "nobody").await;
+    let seen: Vec<_> = rig
+        .shared
+        .consumers
+        .list()
+        .into_iter()
+        .map(|c| (c.host, c.authority, c.revision))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("cp1001.example".to_owned(), "varnish", 7),
+            ("mw1.example".to_owned(), "mediawiki", 7)
+        ]
+    );
+}
+
+#[rt::test]
+async fn streams_above_the_limit_are_refused_and_counted() {
+    let rig = Rig::loaded();
+    let held = (
+        rig.shared.streams.acquire().unwrap(),
+        rig.shared.streams.acquire().unwrap(),
+    );
+    let answer = rig.get("/v1/stream/production").await;
+    assert_eq!(
+        (answer.status, answer.problem().as_str()),
+        (503, "too_many_streams")
+    );
+    assert!(
+        rig.shared
+            .metrics
+            .encode()
+            .contains("stitchd_streams_refused_total 1")
+    );
+    drop(held);
+    rig.shared.end_streams();
+    let answer = rig.get("/v1/stream/production").await;
+    assert_eq!(
+        (answer.status, answer.header("content-type")),
+        (200, Some("text/event-stream"))
+    );
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    assert_eq!(answer.header("x-accel-buffering"), Some("no"));
+}
+
+#[rt::test]
+async fn readiness_follows_the_snapshot_and_lists_what_is_degraded() {
+    let rig = Rig::loaded();
+    let ready = rig.get("/readyz").await;
+    assert_eq!(
+        (ready.status, ready.header("cache-control")),
+        (200, Some("no-store"))
+    );
+    let degraded = json!([
+        "source `main` was never loaded",
+        "actor `store` is down",
+        "actor `config` is down"
+    ]);
+    let body =
+        json!({ "status": "ready", "environments": { "production": 7 }, "degraded": degraded });
+    assert_eq!(ready.json(), body);
+    rig.shared.begin_stop();
+    assert_eq!(rig.get("/readyz").await.status, 503);
+    assert_eq!(
+        rig.get(SNAPSHOT).await.status,
+        200,
+        "requests are answered to the end"
+    );
+    let empty = Rig::never_loaded().get("/readyz").await;
+    assert_eq!(
+        (empty.status, empty.header("retry-after")),
+        (503, Some("1"))
+    );
+    assert_eq!(empty.json()["status"], "not ready");
+    assert_eq!(Rig::never_loaded().get("/livez").await.status, 200);
+}
