@@ -34,6 +34,9 @@ use crate::{
 /// Connections that the kernel holds while all workers are busy.
 const BACKLOG: i32 = 2048;
 
+/// How long a start waits for its actors; they take milliseconds.
+const START_LIMIT: Duration = Duration::from_secs(1);
+
 /// A running service.
 pub struct App {
     handles: Handles,
@@ -83,6 +86,7 @@ impl App {
         let (handles, tree) = build(&settings, &board, &metrics, store, memory);
         let tree = Arc::new(tree);
         let supervisor = start_supervisor(&handles, &tree);
+        until_up(&handles).await;
         let shared = Shared::new(&settings, handles.clone(), Arc::clone(&metrics));
         let admin = start_admin(&shared, admin_listener)?;
         let data = start_data(&settings, &shared, &board).await?;
@@ -288,6 +292,18 @@ fn start_supervisor(handles: &Handles, tree: &Arc<Tree>) -> Supervisor {
     let quit = watch::Sender::new(false);
     let task = supervise_supervisor(Arc::clone(&handles.supervisor), tree, quit.subscribe());
     Supervisor { quit, task }
+}
+
+/// Waits a moment for every actor, so that the first request already finds them; one that is slow delays nothing more.
+async fn until_up(handles: &Handles) {
+    let all_up = async {
+        while !handles.members.iter().all(|member| member.status().is_up) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    if timeout(START_LIMIT, all_up).await.is_err() {
+        warn!("some actors are not up yet; serving without waiting for them");
+    }
 }
 
 fn start_admin(shared: &Arc<Shared>, listener: TcpListener) -> anyhow::Result<RunningServer> {

@@ -120,7 +120,10 @@ async fn print_examples(app: &App) {
             )
             .await,
         );
-        for path in crate::http::ROUTES.iter().flat_map(|route| (route.probes)(environment)) {
+        for path in crate::http::ROUTES
+            .iter()
+            .flat_map(|route| (route.probes)(environment))
+        {
             line(&format!("curl -s 'http://{data}{path}'"));
         }
         line(&format!(
