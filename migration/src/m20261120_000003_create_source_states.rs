@@ -1,0 +1,42 @@
+//! What must outlive the process about a source: pause, last success, last good versions of items.
+
+use sea_orm_migration::{
+    prelude::*,
+    schema::{big_integer, string_len},
+};
+
+use crate::columns;
+
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+#[derive(DeriveIden)]
+enum SourceStates {
+    Table,
+    Source,
+    UpdatedAtMs,
+    Body,
+}
+
+#[expect(
+    elided_lifetimes_in_paths,
+    reason = "`async_trait` takes a spelt-out `'_` for another signature than the trait's"
+)]
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let mut table = columns::table(manager, SourceStates::Table);
+        table
+            .col(string_len(SourceStates::Source, 64).primary_key())
+            .col(big_integer(SourceStates::UpdatedAtMs))
+            .col(columns::long_text(manager, SourceStates::Body).not_null());
+        manager.create_table(table).await
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let mut table = Table::drop();
+        manager
+            .drop_table(table.table(SourceStates::Table).if_exists().take())
+            .await
+    }
+}
