@@ -1,0 +1,309 @@
+//! The disk half of the store: what is needed to serve when there is no database.
+//!
+//! ```text
+//! <dir>/snapshots/<environment>/<revision, 20 digits>.snapshot    a packed candidate
+//! <dir>/inputs/<source>/<generation, 20 digits>.input             a packed input
+//! <dir>/states/<source>/<generation, 20 digits>.state             JSON
+//! ```
+//!
+//! Each folder holds the newest `backup.generations` files. What harms one of them, be it a disk or a person, costs that
+//! generation: the next older one is taken and a note says so. A number is known from the file's name alone, so a harmed
+//! snapshot still keeps its revision from being used again. The files' own format is in `generations`.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::{
+    PackedInput, RevisionRow, StoreError, StoreRuntime, StoredInput, StoredRevision, StoredState,
+    generations::{self, Label},
+    packed,
+};
+use crate::settings;
+
+const SNAPSHOT: &str = "snapshot";
+const INPUT: &str = "input";
+const STATE: &str = "state";
+
+/// What was found on disk, and what had to be passed over to find it.
+#[derive(Clone, Debug, Default)]
+pub struct Found<T> {
+    /// The newest that can be read.
+    pub value: T,
+    /// One line for each file passed over, for the log.
+    pub notes: Vec<String>,
+}
+
+/// An environment's part of the backup.
+#[derive(Clone, Debug, Default)]
+pub struct FoundSnapshot {
+    /// The newest revision that can be read.
+    pub revision: Option<StoredRevision>,
+    /// The highest number in use, readable or not.
+    pub highest: Option<u64>,
+}
+
+/// The disk backup.
+#[derive(Clone, Debug)]
+pub struct Backup {
+    runtime: StoreRuntime,
+    folder: Arc<Folder>,
+}
+
+#[derive(Debug)]
+struct Folder {
+    dir: PathBuf,
+    generations: usize,
+    /// Held while writing: a generation's number follows from the files that are there.
+    writing: Mutex<()>,
+}
+
+impl Backup {
+    /// Touches nothing yet; folders are made when there is something to write.
+    pub fn new(settings: &settings::Backup, runtime: StoreRuntime) -> Self {
+        Self {
+            runtime,
+            folder: Arc::new(Folder {
+                dir: settings.dir.clone(),
+                generations: settings.generations.max(1),
+                writing: Mutex::new(()),
+            }),
+        }
+    }
+
+    /// Writes a revision; when this returns, it survives a power cut.
+    pub async fn write_snapshot(&self, row: &RevisionRow) -> Result<(), StoreError> {
+        let label = Label {
+            kind: SNAPSHOT.to_owned(),
+            name: row.environment.clone(),
+            number: row.revision,
+            at_ms: row.published_at_ms,
+            digest: row.hash.clone(),
+        };
+        let body = row.body.clone();
+        self.blocking(move |folder| folder.write(&label, &body))
+            .await
+    }
+
+    /// The newest revision of an environment that can be read, and the highest number in use.
+    pub async fn load_snapshot(
+        &self,
+        environment: &str,
+    ) -> Result<Found<FoundSnapshot>, StoreError> {
+        let environment = environment.to_owned();
+        self.blocking(move |folder| folder.load_snapshot(&environment))
+            .await
+    }
+
+    /// The highest number in use, whether that revision can be read or not.
+    pub async fn highest_revision(&self, environment: &str) -> Result<Option<u64>, StoreError> {
+        let environment = environment.to_owned();
+        self.blocking(move |folder| {
+            let path = folder.path(SNAPSHOT, &environment)?;
+            let newest = generations::list(&path, SNAPSHOT)?.into_iter().next();
+            Ok(newest.map(|(number, _)| number))
+        })
+        .await
+    }
+
+    /// Every environment that has a folder, sorted.
+    pub async fn environments(&self) -> Result<Vec<String>, StoreError> {
+        self.blocking(|folder| folder.names(SNAPSHOT)).await
+    }
+
+    /// Writes a source's last accepted input.
+    pub async fn write_input(&self, input: &PackedInput) -> Result<(), StoreError> {
+        let input = input.clone();
+        self.blocking(move |folder| {
+            let stamp = (input.accepted_at_ms, input.digest);
+            folder.write_next(INPUT, &input.source, stamp, &input.body)
+        })
+        .await
+    }
+
+    /// The last accepted input of every source, packed and unpacked.
+    pub async fn load_inputs(
+        &self,
+    ) -> Result<Found<BTreeMap<String, (PackedInput, StoredInput)>>, StoreError> {
+        self.blocking(|folder| folder.load_all(INPUT, decode_input))
+            .await
+    }
+
+    /// Writes what is remembered about a source.
+    pub async fn write_state(&self, state: &StoredState) -> Result<(), StoreError> {
+        let state = state.clone();
+        self.blocking(move |folder| {
+            let stamp = (state.updated_at_ms, String::new());
+            folder.write_next(STATE, &state.source, stamp, state.body.as_bytes())
+        })
+        .await
+    }
+
+    /// What is remembered about every source.
+    pub async fn load_states(&self) -> Result<Found<BTreeMap<String, StoredState>>, StoreError> {
+        self.blocking(|folder| folder.load_all(STATE, decode_state))
+            .await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Folder) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let folder = Arc::clone(&self.folder);
+        self.runtime.run_blocking(move || work(&folder)).await
+    }
+}
+
+impl Folder {
+    fn path(&self, kind: &str, name: &str) -> Result<PathBuf, StoreError> {
+        let path = self.dir.join(format!("{kind}s"));
+        // The settings allow only such names; a path made of anything else could lead out of the folder.
+        if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', '\0']) {
+            return Err(StoreError::Io {
+                action: "use as a file name in",
+                path,
+                source: io::Error::new(io::ErrorKind::InvalidInput, format!("`{name}`")),
+            });
+        }
+        Ok(path.join(name))
+    }
+
+    fn write(&self, label: &Label, body: &[u8]) -> Result<(), StoreError> {
+        let path = self.path(&label.kind, &label.name)?;
+        let _writing = self.writing.lock();
+        self.write_and_prune(&path, label, body)
+    }
+
+    /// Writes the next generation of something that has no number of its own.
+    fn write_next(
+        &self,
+        kind: &str,
+        name: &str,
+        (at_ms, digest): (i64, String),
+        body: &[u8],
+    ) -> Result<(), StoreError> {
+        let path = self.path(kind, name)?;
+        let _writing = self.writing.lock();
+        let newest = generations::list(&path, kind)?.into_iter().next();
+        let label = Label {
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            number: newest.map_or(1, |(number, _)| number.saturating_add(1)),
+            at_ms,
+            digest,
+        };
+        self.write_and_prune(&path, &label, body)
+    }
+
+    fn write_and_prune(&self, path: &Path, label: &Label, body: &[u8]) -> Result<(), StoreError> {
+        generations::write(path, label, body)?;
+        generations::prune(path, &label.kind, self.generations, label.number);
+        Ok(())
+    }
+
+    fn load_snapshot(&self, environment: &str) -> Result<Found<FoundSnapshot>, StoreError> {
+        let files = generations::list(&self.path(SNAPSHOT, environment)?, SNAPSHOT)?;
+        let highest = files.first().map(|(number, _)| *number);
+        let found = newest_readable(files, SNAPSHOT, environment, |label, packed| {
+            let candidate = packed::unpack_candidate(&label.name, &packed)?;
+            Ok(StoredRevision {
+                revision: label.number,
+                candidate,
+                packed,
+            })
+        });
+        Ok(Found {
+            value: FoundSnapshot {
+                revision: found.value,
+                highest,
+            },
+            notes: found.notes,
+        })
+    }
+
+    fn load_all<T>(
+        &self,
+        kind: &str,
+        decode: fn(Label, Bytes) -> Result<T, StoreError>,
+    ) -> Result<Found<BTreeMap<String, T>>, StoreError> {
+        let mut all = Found {
+            value: BTreeMap::new(),
+            notes: Vec::new(),
+        };
+        for name in self.names(kind)? {
+            let files = generations::list(&self.path(kind, &name)?, kind)?;
+            let found = newest_readable(files, kind, &name, decode);
+            all.notes.extend(found.notes);
+            if let Some(value) = found.value {
+                all.value.insert(name, value);
+            }
+        }
+        Ok(all)
+    }
+
+    fn names(&self, kind: &str) -> Result<Vec<String>, StoreError> {
+        let paths = generations::children(&self.dir.join(format!("{kind}s")))?;
+        let folders = paths.iter().filter(|path| path.is_dir());
+        let mut names: Vec<String> = folders
+            .filter_map(|path| path.file_name()?.to_str())
+            .filter(|name| !name.starts_with('.'))
+            .map(str::to_owned)
+            .collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+}
+
+fn newest_readable<T>(
+    files: Vec<(u64, PathBuf)>,
+    kind: &str,
+    name: &str,
+    decode: impl Fn(Label, Bytes) -> Result<T, StoreError>,
+) -> Found<Option<T>> {
+    let mut notes = Vec::new();
+    for (_, path) in files {
+        let read = generations::read(&path, kind, name);
+        match read.and_then(|(label, body)| decode(label, body)) {
+            Ok(value) => {
+                return Found {
+                    value: Some(value),
+                    notes,
+                };
+            }
+            Err(error) => notes.push(format!(
+                "passed over backup file `{}`: {}",
+                path.display(),
+                error.explain()
+            )),
+        }
+    }
+    Found { value: None, notes }
+}
+
+fn decode_input(label: Label, body: Bytes) -> Result<(PackedInput, StoredInput), StoreError> {
+    let packed = PackedInput {
+        source: label.name,
+        digest: label.digest,
+        accepted_at_ms: label.at_ms,
+        body,
+    };
+    let input = packed.unpack()?;
+    Ok((packed, input))
+}
+
+fn decode_state(label: Label, body: Bytes) -> Result<StoredState, StoreError> {
+    let body = String::from_utf8(body.into()).map_err(|error| {
+        StoreError::corrupt(format!("state of `{}`", label.name), error.to_string())
+    })?;
+    Ok(StoredState {
+        source: label.name,
+        updated_at_ms: label.at_ms,
+        body,
+    })
+}

@@ -1,0 +1,6 @@
+//! The tables as sea-orm sees them; made by the `migration` crate.
+
+pub(super) mod audit_entries;
+pub(super) mod revisions;
+pub(super) mod source_inputs;
+pub(super) mod source_states;

@@ -1,0 +1,217 @@
+//! How a revision and an input are kept: compressed, checked, and without the revision number.
+//!
+//! A packed candidate is one zstd frame (with zstd's own checksum) of
+//!
+//! ```text
+//! stitchd-revision 1\n
+//! {"hash":…,"meta":…,"created_at":…,"tail_bytes":…,"documents":[{"name":…,"body_bytes":…,…},…]}\n
+//! <the snapshot's tail><the first document><the second>…
+//! ```
+//!
+//! The number is a column or part of a file name, so a candidate is packed before its number is allotted. A packed blob is a
+//! zstd frame of `stitchd-blob 1 <bytes> <sha-256>\n` and the bytes.
+
+use std::io::{self, Read as _, Write as _};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use time::OffsetDateTime;
+
+use super::StoreError;
+use crate::model::{Candidate, Document, SnapshotMeta, snapshot::hex};
+
+/// First line of a candidate; the number rises when the format changes.
+const REVISION_MAGIC: &[u8] = b"stitchd-revision 1";
+
+/// First words of a blob.
+const BLOB_MAGIC: &str = "stitchd-blob 1";
+
+/// Most that a frame may unpack to. Hundreds of times what a large organisation has; a damaged or foreign frame that claims
+/// more is refused before it takes the memory.
+const UNPACKED_BYTES_MAX: u64 = 1 << 30;
+
+/// zstd's own default: 10 MB of JSON take some 30 ms.
+const LEVEL: i32 = 3;
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    hash: String,
+    meta: Meta,
+    created_at: Moment,
+    tail_bytes: usize,
+    documents: Vec<DocumentHeader>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Meta {
+    sources: Vec<String>,
+    features: usize,
+    experiments: usize,
+    cause: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct DocumentHeader {
+    name: String,
+    body_bytes: usize,
+    last_modified: Moment,
+    members: Vec<String>,
+}
+
+/// Unix seconds and nanoseconds: a moment comes back exactly.
+#[derive(Serialize, Deserialize)]
+struct Moment(i64, u32);
+
+impl Moment {
+    fn new(at: OffsetDateTime) -> Self {
+        Self(at.unix_timestamp(), at.nanosecond())
+    }
+
+    fn read(&self) -> Result<OffsetDateTime, StoreError> {
+        OffsetDateTime::from_unix_timestamp(self.0)
+            .and_then(|at| at.replace_nanosecond(self.1))
+            .map_err(|error| corrupt_revision(error.to_string()))
+    }
+}
+
+/// Packs everything about a candidate but its environment.
+pub fn pack_candidate(candidate: &Candidate) -> Bytes {
+    let header = header_line(candidate);
+    let head = [
+        REVISION_MAGIC,
+        b"\n",
+        &header,
+        b"\n",
+        &candidate.snapshot_tail,
+    ];
+    let bodies = candidate.documents.iter().map(|d| d.body.as_ref());
+    compress(head.into_iter().chain(bodies))
+}
+
+fn header_line(candidate: &Candidate) -> Vec<u8> {
+    let header = Header {
+        hash: candidate.hash.clone(),
+        meta: Meta {
+            sources: candidate.meta.sources.clone(),
+            features: candidate.meta.features,
+            experiments: candidate.meta.experiments,
+            cause: candidate.meta.cause.clone(),
+        },
+        created_at: Moment::new(candidate.created_at),
+        tail_bytes: candidate.snapshot_tail.len(),
+        documents: candidate
+            .documents
+            .iter()
+            .map(|document| DocumentHeader {
+                name: document.name.to_string(),
+                body_bytes: document.body.len(),
+                last_modified: Moment::new(document.last_modified),
+                members: document.members.clone(),
+            })
+            .collect(),
+    };
+    serde_json::to_vec(&header).expect("strings and numbers always serialise")
+}
+
+/// Restores a candidate, byte for byte; fails when anything does not fit its lengths or its hash.
+pub fn unpack_candidate(environment: &str, packed: &[u8]) -> Result<Candidate, StoreError> {
+    let unpacked = decompress(packed).map_err(|error| corrupt_revision(error.to_string()))?;
+    let (magic, rest) = split_line(&unpacked).ok_or_else(|| corrupt_revision("no first line"))?;
+    if magic != REVISION_MAGIC {
+        return Err(corrupt_revision("an unknown format"));
+    }
+    let (header, mut rest) = split_line(rest).ok_or_else(|| corrupt_revision("no header"))?;
+    let header: Header =
+        serde_json::from_slice(header).map_err(|error| corrupt_revision(error.to_string()))?;
+    // Copied, not sliced: a slice would keep all of the unpacked bytes in memory as long as any document lives.
+    let mut take = |length: usize| {
+        let (body, behind) = rest.split_at_checked(length)?;
+        rest = behind;
+        Some(Bytes::copy_from_slice(body))
+    };
+    let truncated = || corrupt_revision("it is shorter than its header says");
+    let snapshot_tail = take(header.tail_bytes).ok_or_else(truncated)?;
+    let mut documents = Vec::with_capacity(header.documents.len());
+    for document in header.documents {
+        let body = take(document.body_bytes).ok_or_else(truncated)?;
+        let last_modified = document.last_modified.read()?;
+        let document = Document::new(document.name, body, last_modified, document.members);
+        documents.push(Arc::new(document));
+    }
+    if !rest.is_empty() {
+        return Err(corrupt_revision("it is longer than its header says"));
+    }
+    if Candidate::content_hash(&snapshot_tail, &documents) != header.hash {
+        return Err(corrupt_revision("its content does not match its hash"));
+    }
+    Ok(Candidate {
+        environment: environment.into(),
+        hash: header.hash,
+        snapshot_tail,
+        documents,
+        meta: SnapshotMeta {
+            sources: header.meta.sources,
+            features: header.meta.features,
+            experiments: header.meta.experiments,
+            cause: header.meta.cause,
+        },
+        created_at: header.created_at.read()?,
+    })
+}
+
+/// Packs any bytes.
+pub fn pack_blob(bytes: &[u8]) -> Bytes {
+    let digest = hex(&Sha256::digest(bytes));
+    let head = format!("{BLOB_MAGIC} {} {digest}\n", bytes.len());
+    compress([head.as_bytes(), bytes].into_iter())
+}
+
+/// Restores bytes packed by [`pack_blob`]; fails when they are not the same.
+pub fn unpack_blob(packed: &[u8]) -> Result<Bytes, StoreError> {
+    let corrupt = |problem: String| StoreError::corrupt("a stored input", problem);
+    let unpacked = decompress(packed).map_err(|error| corrupt(error.to_string()))?;
+    let (head, body) = split_line(&unpacked).ok_or_else(|| corrupt("no first line".to_owned()))?;
+    let digest = hex(&Sha256::digest(body));
+    if head != format!("{BLOB_MAGIC} {} {digest}", body.len()).as_bytes() {
+        return Err(corrupt("its content does not match its hash".to_owned()));
+    }
+    let start = head.len() + 1;
+    Ok(Bytes::from(unpacked).slice(start..))
+}
+
+fn corrupt_revision(problem: impl Into<String>) -> StoreError {
+    StoreError::corrupt("a stored revision", problem)
+}
+
+fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = bytes.iter().position(|byte| *byte == b'\n')?;
+    Some((&bytes[..end], &bytes[end + 1..]))
+}
+
+fn compress<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Bytes {
+    let write = || -> io::Result<Vec<u8>> {
+        let mut encoder = zstd::Encoder::new(Vec::new(), LEVEL)?;
+        encoder.include_checksum(true)?;
+        for part in parts {
+            encoder.write_all(part)?;
+        }
+        encoder.finish()
+    };
+    Bytes::from(write().expect("a Vec takes every write, and the level is a valid one"))
+}
+
+fn decompress(packed: &[u8]) -> io::Result<Vec<u8>> {
+    let mut unpacked = Vec::new();
+    let decoder = zstd::Decoder::with_buffer(packed)?;
+    decoder
+        .take(UNPACKED_BYTES_MAX + 1)
+        .read_to_end(&mut unpacked)?;
+    if unpacked.len() as u64 > UNPACKED_BYTES_MAX {
+        return Err(io::Error::other(format!(
+            "it unpacks to more than {UNPACKED_BYTES_MAX} bytes"
+        )));
+    }
+    Ok(unpacked)
+}
