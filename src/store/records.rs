@@ -1,4 +1,6 @@
 //! What the store keeps, as the rest of the program sees it.
+//!
+//! `Debug` shows which record it is, never its content: that may be megabytes, and upstream's.
 
 use std::fmt;
 
@@ -60,7 +62,7 @@ impl fmt::Debug for RevisionRow {
 }
 
 /// A revision read back, with its packed form for the side that lacks it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct StoredRevision {
     /// Its number.
     pub revision: u64,
@@ -68,6 +70,15 @@ pub struct StoredRevision {
     pub candidate: Candidate,
     /// The same, packed.
     pub packed: Bytes,
+}
+
+impl fmt::Debug for StoredRevision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredRevision")
+            .field("revision", &self.revision)
+            .field("hash", &self.candidate.hash)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The last accepted input of a source.
