@@ -18,4 +18,7 @@ pub mod metrics;
 pub mod model;
 pub mod pipeline;
 pub mod settings;
+pub mod sources;
 pub mod store;
+pub mod telemetry;
+pub mod views;

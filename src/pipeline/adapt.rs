@@ -42,6 +42,23 @@ pub struct FieldNames {
     pub max_duration: Duration,
 }
 
+#[cfg(test)]
+impl Default for FieldNames {
+    /// What `settings::Fields` has as defaults; the settings own them, tests only need some.
+    fn default() -> Self {
+        let name = |text: &str| text.to_owned();
+        Self {
+            domains: name("domains"),
+            wikis: name("wikis"),
+            user_identifier_type: name("user_identifier_type"),
+            stream_name: name("stream_name"),
+            contextual_attributes: name("contextual_attributes"),
+            end: name("end"),
+            max_duration: Duration::days(90),
+        }
+    }
+}
+
 /// Fills in `experiment.delivery` from the last phase, the scheduled stop and the custom fields.
 ///
 /// The end is the first of: the phase's end, the scheduled stop, the custom field, start + `max_duration`. The custom

@@ -113,7 +113,7 @@ mod tests {
         let definition = CanonicalJson::from_value(definition);
         Sourced {
             source: source.into(),
-            item: Arc::new(Feature { definition }),
+            item: Arc::new(Feature { definition, parents: Vec::new() }),
         }
     }
 
