@@ -25,7 +25,7 @@ const LARGE_POLLS: usize = 20;
 const POLLS: usize = 1000;
 /// How much more memory the last polls may take than the early ones.
 const FLAT_BAR: f64 = 1.10;
-/// Features of the payloads that 1,000 polls alternate between: with 10,000 that takes half an hour.
+/// Features of the payloads that 1,000 polls alternate between: with 10,000 that takes more than five minutes.
 const FLAT_FEATURES: usize = 1_000;
 
 pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
