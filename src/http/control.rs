@@ -118,14 +118,14 @@ impl Order {
         let done = match self.verb {
             Verb::Pause => Done::State(
                 poller
-                    .ask(Pause { by, reason }, ASK_LIMIT)
+                    .ask_again(Pause { by, reason }, ASK_LIMIT)
                     .await?
                     .state
                     .as_str(),
             ),
             Verb::Resume => Done::State(
                 poller
-                    .ask(Resume { by, reason }, ASK_LIMIT)
+                    .ask_again(Resume { by, reason }, ASK_LIMIT)
                     .await?
                     .state
                     .as_str(),
