@@ -22,7 +22,7 @@ use actix::{
     SpawnHandle, fut::wrap_future,
 };
 use tokio::{sync::oneshot, time::Instant};
-use tracing::{error, info, warn};
+use tracing::{Instrument as _, debug_span, error, info, warn};
 
 use self::memory::PauseRecord;
 pub use self::memory::{PollerMemory, SourceState};
@@ -152,6 +152,7 @@ impl PollerActor {
             fail::fail_point!("poller.fetch_future");
             client.ask_again(Fetch { validators }, limit).await
         };
+        let fetch = fetch.instrument(debug_span!("fetch", source.id = %self.id));
         let fetched = wrap_future::<_, Self>(fetch).map(|answer, this, ctx| match answer {
             Ok(Ok(fetched)) => this.on_fetched(fetched, ctx),
             Ok(Err(error)) => this.on_nothing(&error.to_string(), Some(&error), ctx),
