@@ -2,7 +2,7 @@
 //!
 //! Each route of each worker has its own [`RouteCounters`], so that a request costs one atomic addition.
 
-use std::{any::Any, panic::AssertUnwindSafe, rc::Rc, sync::Arc};
+use std::{panic::AssertUnwindSafe, rc::Rc, sync::Arc};
 
 use actix_web::{
     Error,
@@ -19,6 +19,7 @@ use prometheus_client::metrics::counter::Counter;
 use tracing::{Instrument as _, debug, debug_span, error};
 
 use super::{Plane, error::ApiError, state::Shared};
+use crate::actors::supervisor::panic_text;
 
 /// Header in which a request id is taken and given.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -68,7 +69,7 @@ fn request_id(headers: &HeaderMap, shared: &Shared) -> HeaderValue {
 
 /// Runs a handler and sees to everything that all of them have in common.
 ///
-/// The span is at debug level: with the usual filter it costs nothing; traces need `stitchd::http=debug`.
+/// The span is at debug level: with the usual filter it costs nothing, a trace collector gets it all the same.
 pub(super) async fn observe(
     counters: Rc<RouteCounters>,
     request: ServiceRequest,
@@ -132,11 +133,4 @@ fn explain(response: ServiceResponse, counters: &RouteCounters, id: &str) -> Ser
     let body = failure.respond(Some(id));
     let (request, _) = response.into_parts();
     ServiceResponse::new(request, body)
-}
-
-/// The message of a panic, where it has one.
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("unknown")
 }
