@@ -94,7 +94,7 @@ fn no_probes(_: &str) -> Vec<String> {
 }
 
 /// A route that anybody may read and that carries no configuration.
-const fn open(
+pub const fn open(
     plane: Plane,
     path: &'static str,
     summary: &'static str,
@@ -251,8 +251,8 @@ pub fn admin_app(state: web::Data<HttpState>) -> impl FnOnce(&mut web::ServiceCo
     move |config| configure(config, Plane::Admin, state, ROUTES)
 }
 
-/// Builds the services of one plane from a table.
-fn configure(
+/// Builds the services of one plane from a table; public so that benchmarks can add routes of their own to it.
+pub fn configure(
     config: &mut web::ServiceConfig,
     plane: Plane,
     state: web::Data<HttpState>,

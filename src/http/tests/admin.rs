@@ -41,7 +41,7 @@ fn with_tokens() -> Rig {
     ];
     // Nothing waits for a poller that nobody runs.
     settings.sources.retain(|source| !source.enabled);
-    Rig::new(settings, Some(snapshot("production", 7)))
+    Rig::new(&settings, Some(snapshot("production", 7)))
 }
 
 fn admin_routes() -> impl Iterator<Item = &'static Route> {
@@ -96,7 +96,7 @@ async fn each_route_lets_in_exactly_the_roles_of_the_table() {
                     );
                 }
                 (Some(_), Some(_)) => {
-                    assert!(answer.status != 401 && answer.status != 403, "{what}")
+                    assert!(answer.status != 401 && answer.status != 403, "{what}");
                 }
             }
         }
@@ -181,7 +181,7 @@ async fn tokens_without_a_usable_secret_let_nobody_in() {
         secret,
         secret_file: None,
     }];
-    let rig = Rig::new(settings, None);
+    let rig = Rig::new(&settings, None);
     assert_eq!(send(&rig, local("GET", "/admin/status")).await.status, 401);
     let request = local("GET", "/admin/status").insert_header(("authorization", "Bearer "));
     assert_eq!(send(&rig, request).await.status, 401);

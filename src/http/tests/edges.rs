@@ -126,7 +126,7 @@ async fn any_origin_may_read_and_caches_need_not_tell_origins_apart() {
 async fn listed_origins_are_told_apart() {
     let mut settings = settings();
     settings.http.cors_origins = vec!["https://shop.example".to_owned()];
-    let rig = Rig::new(settings, Rig::loaded().snapshot);
+    let rig = Rig::new(&settings, Rig::loaded().snapshot);
     let listed = rig
         .get_with(SNAPSHOT, "origin", "https://shop.example")
         .await;

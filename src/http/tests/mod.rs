@@ -82,16 +82,16 @@ pub(super) struct Rig {
 impl Rig {
     /// Environment `production`, fed by `main` (enabled) and `off` (disabled), at revision 7.
     pub(super) fn loaded() -> Self {
-        Self::new(settings(), Some(snapshot("production", 7)))
+        Self::new(&settings(), Some(snapshot("production", 7)))
     }
 
     /// The same before the first load.
     pub(super) fn never_loaded() -> Self {
-        Self::new(settings(), None)
+        Self::new(&settings(), None)
     }
 
-    fn new(settings: Settings, snapshot: Option<Snapshot>) -> Self {
-        let (board, metrics) = (Board::new(&settings), Arc::new(Metrics::default()));
+    fn new(settings: &Settings, snapshot: Option<Snapshot>) -> Self {
+        let (board, metrics) = (Board::new(settings), Arc::new(Metrics::default()));
         let (store, config) = (Slot::new("store", ""), Slot::new("config", ""));
         let members: Vec<Arc<dyn Member>> = vec![Arc::clone(&store) as _, Arc::clone(&config) as _];
         let sources: BTreeMap<String, SourceHandles> =
@@ -112,7 +112,7 @@ impl Rig {
             members,
         };
         Self {
-            shared: Shared::new(&settings, handles, metrics),
+            shared: Shared::new(settings, handles, metrics),
             snapshot,
         }
     }
