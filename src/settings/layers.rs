@@ -139,8 +139,8 @@ fn readable_path(tree: &Value, path: &serde_path_to_error::Path) -> String {
                 at = at.and_then(|value| value.get(index));
                 let id = at.and_then(|value| value.get("id")).and_then(Value::as_str);
                 match id.filter(|_| in_sources) {
-                    Some(id) => text.push_str(&format!(".{id}")),
-                    None => text.push_str(&format!("[{index}]")),
+                    Some(id) => text.extend([".", id]),
+                    None => text.extend(["[", &index.to_string(), "]"]),
                 }
                 in_sources = false;
             }
@@ -160,17 +160,17 @@ fn remove(tree: &mut Value, path: &serde_path_to_error::Path) -> bool {
     let Some((last, parents)) = segments.split_last() else {
         return false;
     };
-    let mut at = tree;
+    let mut inside = tree;
     for segment in parents {
         let next = match segment {
-            Segment::Map { key } => at.get_mut(key.as_str()),
-            Segment::Seq { index } => at.get_mut(*index),
+            Segment::Map { key } => inside.get_mut(key.as_str()),
+            Segment::Seq { index } => inside.get_mut(*index),
             _ => None,
         };
         let Some(next) = next else { return false };
-        at = next;
+        inside = next;
     }
-    match (last, at) {
+    match (last, inside) {
         (Segment::Map { key }, Value::Object(map)) => map.shift_remove(key.as_str()).is_some(),
         (Segment::Seq { index }, Value::Array(list)) if *index < list.len() => {
             list.remove(*index);
