@@ -160,20 +160,20 @@ fn remove(tree: &mut Value, path: &serde_path_to_error::Path) -> bool {
     let Some((last, parents)) = segments.split_last() else {
         return false;
     };
-    let mut inside = tree;
+    let mut at = tree;
     for segment in parents {
         let next = match segment {
-            Segment::Map { key } => inside.get_mut(key.as_str()),
-            Segment::Seq { index } => inside.get_mut(*index),
+            Segment::Map { key } => at.get_mut(key.as_str()),
+            Segment::Seq { index } => at.get_mut(*index),
             _ => None,
         };
         let Some(next) = next else { return false };
-        inside = next;
+        at = next;
     }
-    match (last, inside) {
+    match (last, at) {
         (Segment::Map { key }, Value::Object(map)) => map.shift_remove(key.as_str()).is_some(),
-        (Segment::Seq { index }, Value::Array(list)) if *index < list.len() => {
-            list.remove(*index);
+        (Segment::Seq { index }, Value::Array(items)) if *index < items.len() => {
+            items.remove(*index);
             true
         }
         _ => false,
