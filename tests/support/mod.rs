@@ -18,6 +18,7 @@
 )]
 
 pub mod databases;
+pub mod proxy;
 
 use std::{collections::BTreeMap, io::Write as _, time::Duration};
 
@@ -148,6 +149,7 @@ pub struct TestApp {
 pub struct Answer {
     pub status: u16,
     pub etag: Option<String>,
+    pub last_modified: Option<String>,
     pub body: Bytes,
 }
 
@@ -301,13 +303,14 @@ pub fn client() -> reqwest::Client {
 }
 
 pub async fn answer(response: reqwest::Response) -> Answer {
-    let etag = response
-        .headers()
-        .get("etag")
-        .map(|etag| etag.to_str().unwrap().to_owned());
+    let header = |name| {
+        let value = response.headers().get(name);
+        value.map(|value| value.to_str().unwrap().to_owned())
+    };
     Answer {
         status: response.status().as_u16(),
-        etag,
+        etag: header("etag"),
+        last_modified: header("last-modified"),
         body: response.bytes().await.unwrap(),
     }
 }
