@@ -18,6 +18,7 @@
 )]
 
 pub mod databases;
+pub mod process;
 pub mod proxy;
 
 use std::{collections::BTreeMap, io::Write as _, time::Duration};
@@ -292,11 +293,14 @@ impl Drop for TestApp {
     }
 }
 
-/// A client without pooling surprises between tests.
+/// A client without surprises: no proxy, and identity bodies, whose ETag does not depend on how far compression is.
 pub fn client() -> reqwest::Client {
     stitchd::sources::install_tls_provider();
     reqwest::Client::builder()
         .no_proxy()
+        .no_gzip()
+        .no_brotli()
+        .no_zstd()
         .timeout(Duration::from_secs(40))
         .build()
         .unwrap()
