@@ -39,7 +39,7 @@ use actix_web::{
 use self::{
     control::Verb,
     error::ApiError,
-    observe::{RouteStats, observe},
+    observe::{RouteCounters, observe},
 };
 pub use self::{
     server::{admin_server, data_server},
@@ -271,7 +271,7 @@ fn configure(
     }
     for path in order {
         let entries = &paths[path];
-        let stats = RouteStats::new(&shared, plane, path);
+        let counters = RouteCounters::new(&shared, plane, path);
         let allow = entries
             .iter()
             .flat_map(|route| route.methods)
@@ -279,23 +279,23 @@ fn configure(
             .collect::<Vec<_>>()
             .join(", ");
         let resource = entries.iter().fold(web::resource(path), |resource, route| {
-            resource.route(service(route, Rc::clone(&stats)))
+            resource.route(service(route, Rc::clone(&counters)))
         });
         let refuse = web::route().to(move || {
             let allow = allow.clone();
             async move { Err::<&str, _>(ApiError::MethodNotAllowed(allow)) }
         });
-        config.service(resource.default_service(observed(refuse, stats)));
+        config.service(resource.default_service(observed(refuse, counters)));
     }
     let unknown = web::route().to(async || Err::<&str, _>(ApiError::UnknownPath));
     config.default_service(observed(
         unknown,
-        RouteStats::new(&shared, plane, "unmatched"),
+        RouteCounters::new(&shared, plane, "unmatched"),
     ));
 }
 
 /// One entry's handler behind its role check and the common middleware.
-fn service(route: &'static Route, stats: Rc<RouteStats>) -> actix_web::Route {
+fn service(route: &'static Route, counters: Rc<RouteCounters>) -> actix_web::Route {
     let mut handler = (route.handler)();
     if let Some(role) = route.role {
         let check = move |request: ServiceRequest, next: Next<BoxBody>| {
@@ -303,7 +303,7 @@ fn service(route: &'static Route, stats: Rc<RouteStats>) -> actix_web::Route {
         };
         handler = handler.wrap(from_fn(check));
     }
-    observed(handler, stats).guard(fn_guard(|context| {
+    observed(handler, counters).guard(fn_guard(|context| {
         is_one_of(&context.head().method, route.methods)
     }))
 }
@@ -312,10 +312,10 @@ fn is_one_of(method: &Method, methods: &[&str]) -> bool {
     methods.contains(&method.as_str())
 }
 
-fn observed(route: actix_web::Route, stats: Rc<RouteStats>) -> actix_web::Route {
+fn observed(route: actix_web::Route, counters: Rc<RouteCounters>) -> actix_web::Route {
     route.wrap(from_fn(
         move |request: ServiceRequest, next: Next<BoxBody>| {
-            observe(Rc::clone(&stats), request, next)
+            observe(Rc::clone(&counters), request, next)
         },
     ))
 }

@@ -306,7 +306,7 @@ impl Default for Telemetry {
     fn default() -> Self {
         Self {
             log_format: LogFormat::Pretty,
-            log_filter: "info".to_owned(),
+            log_filter: "info,actix_server=warn,sea_orm_migration=warn".to_owned(),
             otlp_endpoint: String::new(),
         }
     }

@@ -26,6 +26,7 @@ use actix::{
 };
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
+use tracing::{Instrument as _, debug_span};
 
 pub use self::memory::{ConfigMemory, FunnelSource, field_names};
 use super::{MAILBOX, board::Board, poller::Outcome, slot::Slot, store::StoreActor};
@@ -168,9 +169,15 @@ impl ConfigServiceActor {
         let job = async move {
             fail::fail_point!("config_service.job_future");
             match work {
-                Work::Start { environment } => job::start(&memory, &links, &environment).await,
+                Work::Start { environment } => {
+                    let span = debug_span!("stitch", environment = &*environment);
+                    job::start(&memory, &links, &environment)
+                        .instrument(span)
+                        .await;
+                }
                 Work::Ingest { ingest, reply } => {
-                    let report = job::ingest(&memory, &links, &ingest).await;
+                    let span = debug_span!("ingest", source.id = %ingest.source);
+                    let report = job::ingest(&memory, &links, &ingest).instrument(span).await;
                     // A poller that gave up asks again.
                     drop(reply.send(report));
                 }

@@ -22,6 +22,7 @@ use actix::{
     MessageResult, ResponseActFuture, ResponseFuture, fut::wrap_future,
 };
 use bytes::Bytes;
+use tracing::{Instrument as _, debug_span};
 
 pub use self::memory::StoreMemory;
 use super::{Ping, Quit, board::Board, poller::SourceState};
@@ -304,7 +305,7 @@ impl Handler<Publish> for StoreActor {
             fail::fail_point!("store.publish_future");
             context.publish(message.candidate, message.packed).await
         };
-        let publish = wrap_future::<_, Self>(publish);
+        let publish = wrap_future::<_, Self>(publish.instrument(debug_span!("publish")));
         Box::pin(publish.map(|published, this, ctx| {
             this.flush(ctx);
             published
