@@ -1,6 +1,6 @@
-//! How HTTP handlers reach configuration: a memory of the StoreActor's last answer, one per worker.
+//! How HTTP handlers reach configuration: a memory of the `StoreActor`'s last answer, one per worker.
 //!
-//! A handler asks the reader; the reader asks the StoreActor only when the environment's revision counter has moved
+//! A handler asks the reader; the reader asks the `StoreActor` only when the environment's revision counter has moved
 //! past what it remembers, one question at a time, with a time limit. While the store is down or restarting the reader
 //! answers from memory: a read never fails for want of an actor. Not an actor itself; it lives on its worker's thread.
 

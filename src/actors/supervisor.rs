@@ -1,7 +1,7 @@
 //! Keeps every actor running.
 //!
 //! actix's own supervisor does not survive a panic, so each actor runs as a task on an arbiter of its own whose end is
-//! reported as a value (see ARCHITECTURE.md). [`supervise`] is the loop for one actor: start a new instance, publish it
+//! reported as a value (see ARCHITECTURE.md). `supervise` is the loop for one actor: start a new instance, publish it
 //! once it has answered, watch it, withdraw it first when it ends, wait, start the next. The [`SupervisorActor`] owns
 //! the list of those loops: it starts them in order, starts a loop again should one be lost, and stops them in reverse.
 //! It is itself run by `supervise`. It makes no business decision and keeps no state that a restart could lose.

@@ -18,6 +18,8 @@
 )]
 
 pub mod databases;
+pub mod process;
+pub mod proxy;
 
 use std::{collections::BTreeMap, io::Write as _, time::Duration};
 
@@ -148,6 +150,7 @@ pub struct TestApp {
 pub struct Answer {
     pub status: u16,
     pub etag: Option<String>,
+    pub last_modified: Option<String>,
     pub body: Bytes,
 }
 
@@ -290,24 +293,28 @@ impl Drop for TestApp {
     }
 }
 
-/// A client without pooling surprises between tests.
+/// A client without surprises: no proxy, and identity bodies, whose ETag does not depend on how far compression is.
 pub fn client() -> reqwest::Client {
     stitchd::sources::install_tls_provider();
     reqwest::Client::builder()
         .no_proxy()
+        .no_gzip()
+        .no_brotli()
+        .no_zstd()
         .timeout(Duration::from_secs(40))
         .build()
         .unwrap()
 }
 
 pub async fn answer(response: reqwest::Response) -> Answer {
-    let etag = response
-        .headers()
-        .get("etag")
-        .map(|etag| etag.to_str().unwrap().to_owned());
+    let header = |name| {
+        let value = response.headers().get(name);
+        value.map(|value| value.to_str().unwrap().to_owned())
+    };
     Answer {
         status: response.status().as_u16(),
-        etag,
+        etag: header("etag"),
+        last_modified: header("last-modified"),
         body: response.bytes().await.unwrap(),
     }
 }

@@ -132,12 +132,11 @@ async fn run(
         .any(|(_, refusal)| matches!(refusal, Refusal::Empty { .. }));
     keep(memory, links, source, &done).await?;
     memory.set_held(&source.id, is_held);
-    let published = match done.rendered {
-        Some(rendered) => publish(memory, links, environment, rendered).await?,
-        None => {
-            memory.set_settled(environment, was_settled && done.waiting_for.is_none());
-            None
-        }
+    let published = if let Some(rendered) = done.rendered {
+        publish(memory, links, environment, rendered).await?
+    } else {
+        memory.set_settled(environment, was_settled && done.waiting_for.is_none());
+        None
     };
     let mut reasons: Vec<String> = done
         .intake
@@ -466,5 +465,5 @@ async fn blocking<T: Send + 'static>(
     // The panic itself is logged by the panic hook, with its place.
     tokio::task::spawn_blocking(work)
         .await
-        .map_err(|_| JobError::Panicked)
+        .or(Err(JobError::Panicked))
 }

@@ -4,8 +4,8 @@
 //! funnel is CPU work and runs on a blocking thread, one job at a time in order of arrival, so that two sources of one
 //! environment never race; the actor itself only queues jobs and swaps finished values, and answers pings meanwhile.
 //!
-//! Messages in: [`Ingest`] (PollerActors), [`GetIssues`], [`GetFunnelStatus`] (control plane). Messages out:
-//! `GetSnapshot`, `LoadInputs`, `SaveInput`, `Publish` to the StoreActor.
+//! Messages in: [`Ingest`] (`PollerActors`), [`GetIssues`], [`GetFunnelStatus`] (control plane). Messages out:
+//! `GetSnapshot`, `LoadInputs`, `SaveInput`, `Publish` to the `StoreActor`.
 //!
 //! What was accepted lives in [`ConfigMemory`], which outlives the actor. On every start the stored inputs are loaded
 //! and each environment is stitched once before any new input is looked at. A job lost to a panic is asked for again by
@@ -36,7 +36,7 @@ use crate::{
     sources::{PartId, PartOutcome},
 };
 
-/// Runs one fetch through the funnel. Sent by a PollerActor; may be sent twice.
+/// Runs one fetch through the funnel. Sent by a `PollerActor`; may be sent twice.
 #[derive(Clone, Message)]
 #[rtype(result = "IngestReport")]
 pub struct Ingest {

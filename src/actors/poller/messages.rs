@@ -29,7 +29,7 @@ pub struct Resume {
 #[rtype(result = "PollReport")]
 pub struct ForcePoll;
 
-/// The upstream's event stream said that something changed. Sent by the ClientActor.
+/// The upstream's event stream said that something changed. Sent by the `ClientActor`.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct UpstreamChanged;

@@ -1,11 +1,11 @@
 //! Decides when one source is asked for news.
 //!
-//! Owns the schedule and nothing else: fetching is ClientActor's, meaning is ConfigServiceActor's. At most one poll is
+//! Owns the schedule and nothing else: fetching is `ClientActor`'s, meaning is `ConfigServiceActor`'s. At most one poll is
 //! in flight and at most one waits: a poll forced during a poll waits for the *next* one, so that it sees what was
 //! changed before the call. After a failure the wait doubles up to `failure_backoff_max`; one success resets it.
 //!
 //! Messages in: [`Pause`], [`Resume`], [`ForcePoll`], [`UpstreamChanged`], [`GetPollerStatus`]. Messages out: `Fetch`,
-//! `Follow`, `Unfollow` to the ClientActor, `Ingest` to the ConfigServiceActor, `SaveSourceState` to the StoreActor.
+//! `Follow`, `Unfollow` to the `ClientActor`, `Ingest` to the `ConfigServiceActor`, `SaveSourceState` to the `StoreActor`.
 //!
 //! Pause, failure streak and validators are kept in [`PollerMemory`], which outlives the actor; the pause is also
 //! stored, so that it outlives the process. On restart the schedule starts over with an immediate poll (unless paused);
@@ -45,7 +45,7 @@ use crate::{
 };
 
 /// Longest time the funnel may take for one input; a large payload on a slow machine stays far below.
-const INGEST_LIMIT: Duration = Duration::from_secs(60);
+const INGEST_LIMIT: Duration = Duration::from_mins(1);
 /// How long storing a pause may hold up its answer; the store goes on trying afterwards.
 const SAVE_LIMIT: Duration = Duration::from_secs(1);
 /// The time of the last success is stored at most this often; after a crash the age shown is too high by this much.
@@ -205,7 +205,7 @@ impl PollerActor {
         };
         ctx.spawn(
             wrap_future::<_, Self>(funnel).map(|answer, this, ctx| match answer {
-                Ok(report) => this.on_ingested(report, ctx),
+                Ok(report) => this.on_ingested(&report, ctx),
                 Err(error) => this.on_nothing(&error.to_string(), None, ctx),
             }),
         );
@@ -216,12 +216,12 @@ impl PollerActor {
         if let (Some(poll), Some(error)) = (&mut self.poll, error) {
             poll.fetch_errors.push(("payload", error.clone()));
         }
-        self.on_ingested(IngestReport::failed(reason), ctx);
+        self.on_ingested(&IngestReport::failed(reason), ctx);
     }
 
-    fn on_ingested(&mut self, report: IngestReport, ctx: &mut Context<Self>) {
+    fn on_ingested(&mut self, report: &IngestReport, ctx: &mut Context<Self>) {
         let Some(poll) = self.poll.take() else { return };
-        let ended = schedule::summarise(&report, &poll.fetch_errors, poll.started.elapsed());
+        let ended = schedule::summarise(report, &poll.fetch_errors, poll.started.elapsed());
         for (part, error) in &poll.fetch_errors {
             self.links.metrics.part_failed(&self.id, part, error.code());
         }
@@ -236,7 +236,7 @@ impl PollerActor {
             .any(|(_, error)| error.is_permanent());
         let is_whole = ended.failed_parts.is_empty();
         self.log_end(&ended, is_permanent);
-        self.memory.end_attempt(&ended, is_permanent, &report);
+        self.memory.end_attempt(&ended, is_permanent, report);
         if is_whole && matches!(ended.outcome, Outcome::Published | Outcome::Unchanged) {
             self.save_success();
         }

@@ -83,7 +83,7 @@ mod tests {
 
     fn poll() -> Poll {
         Poll {
-            failure_backoff_max: Duration::from_secs(600),
+            failure_backoff_max: Duration::from_mins(10),
             ..Poll::default()
         }
     }

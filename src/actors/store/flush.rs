@@ -73,7 +73,7 @@ impl StoreContext {
                 self.memory
                     .snapshot_written(name, snapshot.revision, Half::Backup);
             }
-            self.report(Half::Backup, written.as_ref().map(|()| ()));
+            self.report(Half::Backup, written.as_ref().copied());
         }
         for input in self.memory.unwritten_inputs() {
             if input.in_backup {
@@ -83,7 +83,7 @@ impl StoreContext {
             if written.is_ok() {
                 self.memory.input_written(&input.value, Half::Backup);
             }
-            self.report(Half::Backup, written.as_ref().map(|()| ()));
+            self.report(Half::Backup, written.as_ref().copied());
         }
         self.write_states_to_backup().await;
     }
@@ -98,7 +98,7 @@ impl StoreContext {
             if written.is_ok() {
                 self.memory.state_written(&state.value, Half::Backup);
             }
-            self.report(Half::Backup, written.as_ref().map(|()| ()));
+            self.report(Half::Backup, written.as_ref().copied());
         }
     }
 

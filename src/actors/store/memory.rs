@@ -85,7 +85,7 @@ struct Inner {
     is_database_unread: bool,
 }
 
-/// Shared by all incarnations of the StoreActor.
+/// Shared by all incarnations of the `StoreActor`.
 #[derive(Default)]
 pub struct StoreMemory {
     inner: Mutex<Inner>,

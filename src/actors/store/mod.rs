@@ -3,8 +3,8 @@
 //! Also keeps each source's last accepted input, its pause, and the audit. Parses no upstream format and computes
 //! nothing heavy: packing, hashing and compressing happen elsewhere.
 //!
-//! Messages in: [`GetSnapshot`] (HTTP workers), [`Publish`], [`SaveInput`], [`LoadInputs`] (ConfigServiceActor),
-//! [`SaveSourceState`] (PollerActor), [`Audit`], [`ListAudit`], [`GetStoreStatus`] (control plane). Messages out: none.
+//! Messages in: [`GetSnapshot`] (HTTP workers), [`Publish`], [`SaveInput`], [`LoadInputs`] (`ConfigServiceActor`),
+//! [`SaveSourceState`] (`PollerActor`), [`Audit`], [`ListAudit`], [`GetStoreStatus`] (control plane). Messages out: none.
 //!
 //! What is kept in memory lives in [`StoreMemory`], which outlives the actor, so that a restart loses nothing even when
 //! neither database nor backup can be written. What could not be written is written by the flush, which a timer starts
@@ -48,7 +48,7 @@ pub struct GetSnapshot {
     pub environment: Arc<str>,
 }
 
-/// Makes a candidate the current snapshot. Sent by the ConfigServiceActor; may be sent twice.
+/// Makes a candidate the current snapshot. Sent by the `ConfigServiceActor`; may be sent twice.
 #[derive(Clone, Message)]
 #[rtype(result = "Published")]
 pub struct Publish {
@@ -67,7 +67,7 @@ pub struct Published {
     pub is_new: bool,
 }
 
-/// Keeps a source's accepted input. Sent by the ConfigServiceActor; answered at once, written soon.
+/// Keeps a source's accepted input. Sent by the `ConfigServiceActor`; answered at once, written soon.
 #[derive(Clone, Message)]
 #[rtype(result = "()")]
 pub struct SaveInput {
@@ -75,12 +75,12 @@ pub struct SaveInput {
     pub input: Arc<PackedInput>,
 }
 
-/// Asks for every source's last accepted input. Sent by the ConfigServiceActor when it starts.
+/// Asks for every source's last accepted input. Sent by the `ConfigServiceActor` when it starts.
 #[derive(Clone, Message)]
 #[rtype(result = "Vec<Arc<PackedInput>>")]
 pub struct LoadInputs;
 
-/// Keeps a source's pause and last success. Sent by the PollerActor; answered when one copy is durable or a moment
+/// Keeps a source's pause and last success. Sent by the `PollerActor`; answered when one copy is durable or a moment
 /// has passed.
 #[derive(Clone, Message)]
 #[rtype(result = "()")]
