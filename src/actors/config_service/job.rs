@@ -120,6 +120,7 @@ async fn run(
         source: Arc::clone(source),
         sources: memory.of_environment(environment),
         parts: Arc::clone(&ingest.parts),
+        has_all_parts: ingest.has_all_parts,
         at: ingest.at,
         served: served.cloned(),
         was_settled,
@@ -169,6 +170,7 @@ struct Task {
     source: Arc<FunnelSource>,
     sources: Sources,
     parts: Arc<std::collections::BTreeMap<crate::sources::PartId, crate::sources::PartOutcome>>,
+    has_all_parts: bool,
     at: OffsetDateTime,
     served: Option<Arc<Snapshot>>,
     was_settled: bool,
@@ -218,7 +220,8 @@ impl Task {
         self.decide(intake, old.as_ref())
     }
 
-    fn decide(&self, intake: Intake, old: Option<&Accepted>) -> Done {
+    fn decide(&self, mut intake: Intake, old: Option<&Accepted>) -> Done {
+        intake.is_whole &= self.has_all_parts;
         let mut done = Done {
             intake,
             accepted: None,

@@ -44,6 +44,8 @@ pub struct Ingest {
     pub source: String,
     /// What each part brought.
     pub parts: Arc<BTreeMap<PartId, PartOutcome>>,
+    /// Whether these are all the parts there are: not so while the list of connections cannot be read.
+    pub has_all_parts: bool,
     /// When it was fetched.
     pub at: OffsetDateTime,
 }

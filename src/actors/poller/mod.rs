@@ -192,9 +192,11 @@ impl PollerActor {
         }
         let Some(poll) = &mut self.poll else { return };
         poll.cancellable = None;
+        let has_all_parts = errors.iter().all(|(part, _)| *part != "connections");
         poll.fetch_errors = errors;
         let ingest = Ingest {
             source: self.id.clone(),
+            has_all_parts,
             parts: Arc::new(fetched.parts),
             at: clock::now(),
         };
