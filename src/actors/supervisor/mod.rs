@@ -10,6 +10,8 @@
 //! Messages in: `Ping`, `Quit`. Messages out: `Ping` and `Quit` to every child.
 
 mod child;
+#[cfg(test)]
+mod tests;
 
 use std::{sync::Arc, time::Duration};
 
