@@ -71,6 +71,11 @@ impl App {
     ///
     /// Fails when a port is taken or a setting cannot be used; a database or an upstream that is away fails nothing.
     pub async fn start(settings: Settings) -> anyhow::Result<Self> {
+        Self::start_with(settings, Policy::default()).await
+    }
+
+    /// [`Self::start`] with a patience of its own in the supervision of actors.
+    pub async fn start_with(settings: Settings, policy: Policy) -> anyhow::Result<Self> {
         let settings = with_override_file(settings);
         crate::sources::install_tls_provider();
         let admin_listener =
@@ -83,7 +88,7 @@ impl App {
             .map(|cell| cell.name.to_string())
             .collect();
         let memory = StoreMemory::restored(store.load(&environments).await?);
-        let (handles, tree) = build(&settings, &board, &metrics, store, memory);
+        let (handles, tree) = build(&settings, policy, &board, &metrics, store, memory);
         let tree = Arc::new(tree);
         let supervisor = start_supervisor(&handles, &tree);
         until_up(&handles).await;
@@ -196,12 +201,13 @@ fn with_override_file(mut settings: Settings) -> Settings {
 /// Makes the slots and says how each actor is made; starts nothing.
 fn build(
     settings: &Settings,
+    policy: Policy,
     board: &Arc<Board>,
     metrics: &Arc<Metrics>,
     store: Store,
     memory: StoreMemory,
 ) -> (Handles, Tree) {
-    let mut tree = Tree::new(Arc::clone(metrics), Policy::default());
+    let mut tree = Tree::new(Arc::clone(metrics), policy);
     let mut members: Vec<Arc<dyn Member>> = Vec::new();
     let states: BTreeMap<&str, _> = settings
         .sources

@@ -26,7 +26,7 @@ use std::{collections::BTreeMap, io::Write as _, time::Duration};
 use bytes::Bytes;
 use serde_json::Value;
 use stitchd::{
-    actors::Handles,
+    actors::{Handles, supervisor::Policy},
     app::App,
     cli::demo::upstream::{CLIENT_KEY, SECRET_KEY, Upstream, experiment, many_features},
     http::ROUTES,
@@ -163,11 +163,16 @@ impl Answer {
 
 impl TestApp {
     pub async fn spawn(settings: Settings) -> Self {
+        Self::spawn_with(settings, Policy::default()).await
+    }
+
+    /// [`Self::spawn`] with a patience of its own in the supervision of actors.
+    pub async fn spawn_with(settings: Settings, policy: Policy) -> Self {
         let (started, addresses) = oneshot::channel();
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
             actix_rt::System::new().block_on(async move {
-                let app = App::start(settings).await.unwrap();
+                let app = App::start_with(settings, policy).await.unwrap();
                 let data = app.data_address().await.unwrap();
                 started
                     .send((data, app.admin_address(), app.handles().clone()))

@@ -466,6 +466,10 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, JobError> {
     // The panic itself is logged by the panic hook, with its place.
+    let work = move || {
+        fail::fail_point!("config_service.blocking");
+        work()
+    };
     tokio::task::spawn_blocking(work)
         .await
         .or(Err(JobError::Panicked))

@@ -22,7 +22,7 @@ use std::{
 
 use actix::{
     Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Message, MessageResult,
-    ResponseFuture, fut::wrap_future,
+    ResponseActFuture, fut::wrap_future,
 };
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
@@ -206,8 +206,9 @@ impl Actor for ConfigServiceActor {
 super::lifecycle!(ConfigServiceActor, "config_service");
 
 impl Handler<Ingest> for ConfigServiceActor {
-    // Waits for its turn and its job, beside other messages.
-    type Result = ResponseFuture<IngestReport>;
+    // Waits for its turn and its job beside other messages, and ends with the actor: the poller then asks the next
+    // incarnation.
+    type Result = ResponseActFuture<Self, IngestReport>;
 
     fn handle(&mut self, message: Ingest, ctx: &mut Context<Self>) -> Self::Result {
         fail::fail_point!("config_service.Ingest");
@@ -219,13 +220,15 @@ impl Handler<Ingest> for ConfigServiceActor {
             },
             ctx,
         );
-        Box::pin(async move {
+        let report = async move {
+            fail::fail_point!("config_service.ingest_future");
             match report.await {
                 Ok(report) => report,
-                // The actor ends: dropping this future closes the reply, and the poller asks the next incarnation.
+                // The actor ends, and this future with it.
                 Err(_) => std::future::pending().await,
             }
-        })
+        };
+        Box::pin(wrap_future(report))
     }
 }
 

@@ -18,8 +18,8 @@ mod schedule;
 use std::{sync::Arc, time::Duration};
 
 use actix::{
-    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, MessageResult, ResponseFuture,
-    SpawnHandle, fut::wrap_future,
+    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, MessageResult,
+    ResponseActFuture, ResponseFuture, SpawnHandle, fut::wrap_future,
 };
 use tokio::{sync::oneshot, time::Instant};
 use tracing::{Instrument as _, debug_span, error, info, warn};
@@ -312,17 +312,12 @@ impl PollerActor {
 
     /// Stores pause and last success; the answer waits for it, within a limit.
     fn save_state(&self) -> impl Future<Output = ()> + 'static {
-        let (store, id) = (Arc::clone(&self.links.store), self.id.clone());
+        let store = Arc::clone(&self.links.store);
         let message = SaveSourceState {
-            source: id.clone(),
+            source: self.id.clone(),
             state: self.memory.source_state(),
         };
-        async move {
-            fail::fail_point!("poller.save_future");
-            if let Err(error) = store.ask_again(message, SAVE_LIMIT).await {
-                warn!(source.id = %id, "the pause of {id} is not stored yet: {error}");
-            }
-        }
+        save(store, message)
     }
 
     fn on_pause(&mut self, message: Pause, ctx: &mut Context<Self>) {
@@ -404,6 +399,7 @@ impl Handler<Pause> for PollerActor {
         self.on_pause(message, ctx);
         let (status, save) = (self.status(), self.save_state());
         Box::pin(async move {
+            fail::fail_point!("poller.pause_future");
             save.await;
             status
         })
@@ -419,6 +415,7 @@ impl Handler<Resume> for PollerActor {
         self.on_resume(ctx);
         let (status, save) = (self.status(), self.save_state());
         Box::pin(async move {
+            fail::fail_point!("poller.resume_future");
             save.await;
             status
         })
@@ -426,20 +423,22 @@ impl Handler<Resume> for PollerActor {
 }
 
 impl Handler<ForcePoll> for PollerActor {
-    // Waits for the poll beside other messages.
-    type Result = ResponseFuture<PollReport>;
+    // Waits for the poll beside other messages, and ends with the actor: the caller then asks the next incarnation.
+    type Result = ResponseActFuture<Self, PollReport>;
 
     fn handle(&mut self, _: ForcePoll, ctx: &mut Context<Self>) -> Self::Result {
         fail::fail_point!("poller.ForcePoll");
         let (waiter, report) = oneshot::channel();
         self.start_poll(vec![waiter], ctx);
-        Box::pin(async move {
+        let report = async move {
+            fail::fail_point!("poller.force_poll_future");
             match report.await {
                 Ok(report) => report,
-                // The actor ends: dropping this future closes the reply, and the caller asks the next incarnation.
+                // The actor ends, and this future with it.
                 Err(_) => std::future::pending().await,
             }
-        })
+        };
+        Box::pin(wrap_future(report))
     }
 }
 
@@ -458,5 +457,13 @@ impl Handler<GetPollerStatus> for PollerActor {
     fn handle(&mut self, _: GetPollerStatus, _: &mut Context<Self>) -> Self::Result {
         fail::fail_point!("poller.GetPollerStatus");
         MessageResult(self.status())
+    }
+}
+
+/// Has the store keep a source's pause and last success.
+async fn save(store: Arc<Slot<StoreActor>>, message: SaveSourceState) {
+    let id = message.source.clone();
+    if let Err(error) = store.ask_again(message, SAVE_LIMIT).await {
+        warn!(source.id = %id, "the pause of {id} is not stored yet: {error}");
     }
 }

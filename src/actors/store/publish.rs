@@ -192,6 +192,7 @@ pub(super) fn row_of(snapshot: &Snapshot, packed: Bytes) -> RevisionRow {
 
 /// Makes the compressed bodies of every document that has none yet.
 fn compress(snapshot: &Snapshot) {
+    fail::fail_point!("store.compress");
     for document in snapshot.documents.values() {
         // A document that did not change is shared with the last revision, bodies included.
         if document.encodings.get().is_none() {
