@@ -80,14 +80,14 @@ impl Budget {
         self.closed_until = Some(now + wait);
     }
 
-    /// Time until requests are allowed again after a 429.
+    /// Time until requests are allowed again, where quiet was asked for.
     pub(super) fn closed_for(&self, now: Instant) -> Option<Duration> {
         self.closed_until
             .and_then(|until| until.checked_duration_since(now))
             .filter(|left| !left.is_zero())
     }
 
-    /// Time until one more request is allowed: after a 429, or with the window used up.
+    /// Time until one more request is allowed: quiet was asked for, or the window is used up.
     pub(super) fn wait(&self, now: Instant) -> Option<Duration> {
         self.closed_for(now).or_else(|| {
             self.current_window(now)
