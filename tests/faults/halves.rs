@@ -1,7 +1,7 @@
 //! Half failures: one part's news are published, and the report says what is missing.
 
 use serde_json::json;
-use stitchd::cli::demo::upstream::{ExperimentExt as _, Fault, Route, experiment};
+use stitchd::cli::demo::upstream::{Connection, ExperimentExt as _, Fault, Route, experiment};
 
 use crate::{
     stand::{self, DISCOVER, SMALL_BODIES, assert_report, has_feature, snapshot},
@@ -164,4 +164,35 @@ async fn a_half_failure_is_no_success() {
         assert!(source["last_error"].is_null(), "{route:?}");
         app.stop().await;
     }
+}
+
+/// Two connections are two parts: one's news do not wait for the other, and an emptied one is held by itself.
+#[tokio::test]
+async fn one_connection_of_two_fails_by_itself() {
+    let bed = Bed::new();
+    bed.upstream.add_connection(Connection::new("sdk-two"));
+    bed.upstream
+        .set_connection_features("sdk-two", json!({"two": {"defaultValue": 1}}));
+    let list = "connections = [{ key = \"sdk-demo\" }, { key = \"sdk-two\" }]";
+    let app = stand::start(&bed, &[("client_key = \"sdk-demo\"", list)]).await;
+    assert!(has_feature(&app, "two").await);
+    for (number, (body, outcome, code)) in [
+        ("<html>", "published", "not_json"),
+        ("{}", "published", "bad_shape"),
+        ("{\"features\":7}", "published", "malformed"),
+        ("{\"features\":{}}", "published", "empty_features"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let news = format!("news-{number}");
+        bed.upstream.set_payload("sdk-two", body);
+        bed.upstream.set_feature(&news, json!({"defaultValue": 1}));
+        let why = format!("payload: {code}: ");
+        assert_report(&app.poll().await, outcome, &["payload"], &why);
+        assert!(has_feature(&app, &news).await && has_feature(&app, "two").await);
+    }
+    bed.upstream.clear_payload("sdk-two");
+    assert_report(&app.poll().await, "unchanged", &[], "");
+    app.stop().await;
 }

@@ -105,6 +105,7 @@ fn of_payloads() -> Vec<Case> {
 fn of_lists(empty: Case) -> Vec<Case> {
     vec![
         empty,
+        case("304 to nothing", Fault::Always304, "http_status"),
         case("a payload", Fault::EmptyFeatures, "bad_shape"),
         case(
             "items vanish",
@@ -326,11 +327,16 @@ async fn a_wrong_key_among_the_connections() {
 
 #[tokio::test]
 async fn nobody_listens() {
-    let parts = ["experiments", "payload"];
-    let all = ["connections", "experiments", "payload"];
-    for (changes, parts) in [(&[][..], &parts[..]), (&[DISCOVER], &all)] {
+    let parts = &["experiments", "payload"][..];
+    let all = &["connections", "experiments", "payload"];
+    for (line, parts) in [("", parts), (DISCOVER.1, all), ("remote", parts)] {
         let bed = Bed::new();
-        let app = stand::start(&bed, changes).await;
+        let line = match line {
+            "" => DISCOVER.0.to_owned(),
+            "remote" => stand::remote_eval(&bed),
+            other => other.to_owned(),
+        };
+        let app = stand::start(&bed, &[(DISCOVER.0, &line)]).await;
         let before = app.served().await;
         bed.upstream.set_feature("news", json!({"defaultValue": 1}));
         bed.upstream.go_down().await.unwrap();

@@ -272,3 +272,23 @@ async fn failing_polls_thin_out() {
     bed.upstream.until_requests(Route::Features, 4).await;
     app.stop().await;
 }
+
+/// An event that comes during a poll is not lost: another poll follows, and nobody has to ask.
+#[tokio::test]
+async fn an_event_during_a_poll_triggers_another() {
+    let bed = Bed::new();
+    bed.upstream.enable_streaming();
+    let app = stand::start(&bed, &[STREAMING]).await;
+    until_streams(&bed, 1).await;
+    bed.upstream.clear_requests();
+    bed.upstream.set_fault(Route::Features, LATE);
+    let change = async {
+        bed.upstream.until_requests(Route::Features, 1).await;
+        bed.upstream.set_feature("news", json!({"defaultValue": 1}));
+    };
+    let (report, ()) = join!(app.poll(), change);
+    assert_report(&report, "unchanged", &[], "");
+    app.until_revision(2).await;
+    assert!(has_feature(&app, "news").await);
+    app.stop().await;
+}
