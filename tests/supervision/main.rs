@@ -3,6 +3,11 @@
 //! The places where an actor can be made to panic are read from the sources of `src/actors`, so that none is forgotten.
 //! They exist only with the cargo feature `failpoints`; without it the sources alone are checked.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "in the helpers of a test, too, an `unwrap` is an assertion"
+)]
+
 #[cfg(feature = "failpoints")]
 #[path = "../support/mod.rs"]
 mod support;

@@ -108,7 +108,7 @@ async fn a_hundred_panics_at_random_harm_no_reader() {
     scene.check_whole(&what).await;
     load.end(&what).await;
     let restarts = scene.restarts();
-    let panics = restarts.values().flat_map(|causes| causes.get("panic"));
+    let panics = restarts.values().filter_map(|causes| causes.get("panic"));
     assert_eq!(panics.sum::<u64>(), deadly, "{what}: {restarts:?}");
     eventually("threads end", async || {
         (process("Threads") <= threads + THREADS_MORE).then_some(())

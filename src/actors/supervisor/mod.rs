@@ -63,7 +63,7 @@ impl Default for Policy {
             backoff_max: Duration::from_secs(10),
             calm: Duration::from_secs(30),
             restarts_max: 10,
-            window: Duration::from_secs(60),
+            window: Duration::from_mins(1),
             ping_every: Duration::from_secs(1),
             ping_limit: Duration::from_secs(1),
             pings_missed_max: 3,
@@ -199,7 +199,7 @@ impl SupervisorActor {
         };
         let start = actix::fut::wrap_future::<_, Self>(start);
         ctx.spawn(actix::ActorFutureExt::map(start, |(), this, _| {
-            this.is_starting = false
+            this.is_starting = false;
         }));
     }
 }

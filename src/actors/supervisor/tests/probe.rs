@@ -24,9 +24,9 @@ pub(super) fn policy() -> Policy {
     Policy {
         backoff_first: Duration::from_millis(1),
         backoff_max: Duration::from_millis(20),
-        calm: Duration::from_secs(60),
+        calm: Duration::from_mins(1),
         restarts_max: 100,
-        window: Duration::from_secs(60),
+        window: Duration::from_mins(1),
         ping_every: Duration::from_millis(20),
         ping_limit: Duration::from_millis(150),
         pings_missed_max: 2,
@@ -309,7 +309,7 @@ impl Rig {
         ] {
             assert!(!member.status().is_up, "{:?}", member.status());
         }
-        let limit = Duration::from_secs(600);
+        let limit = Duration::from_mins(10);
         let answer = self.slot.ask_again(Hello, limit).await;
         assert!(answer.is_err(), "ended for good, and said so at once");
         took
