@@ -34,7 +34,8 @@ fn folder(bed: &Bed) -> PathBuf {
 fn set_large(bed: &Bed) {
     for number in 0..4 {
         let feature = json!({"defaultValue": "x".repeat(1_900_000)});
-        bed.upstream.set_feature(&format!("large-{number}"), feature);
+        bed.upstream
+            .set_feature(&format!("large-{number}"), feature);
     }
 }
 
