@@ -130,7 +130,7 @@ async fn a_limit_on_the_list_leaves_the_payload_alone() {
 #[tokio::test]
 async fn a_short_budget_thins_out_the_list_and_provokes_no_429() {
     let bed = Bed::new();
-    bed.upstream.set_rate_limit(10, Duration::from_secs(60));
+    bed.upstream.set_rate_limit(10, Duration::from_mins(1));
     let app = stand::start(&bed, &[]).await;
     bed.upstream.upsert_experiment(experiment("news"));
     for number in 0..30 {
@@ -164,7 +164,7 @@ async fn a_payload_that_shares_the_limit_goes_first() {
         stand::OFTEN.0,
         "poll.interval = \"2s\"\npoll.enabled = false",
     );
-    bed.upstream.set_rate_limit(40, Duration::from_secs(60));
+    bed.upstream.set_rate_limit(40, Duration::from_mins(1));
     let settings = stand::settings(&bed, &[("client_key = \"sdk-demo\"", remote), often]);
     let app = crate::support::TestApp::spawn(settings).await;
     // 30 polls of 2 s each fit into the window: 30 requests are put aside, 10 are for the list.

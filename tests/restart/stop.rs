@@ -19,8 +19,8 @@ use tokio::{
 };
 
 use crate::{
-    bed_on, say,
-    support::{Bed, ENVIRONMENT, client, databases::sqlite, eventually, process::Process},
+    say,
+    support::{Bed, ENVIRONMENT, client, eventually, process::Process},
 };
 
 fn folder(bed: &Bed) -> PathBuf {
