@@ -3,11 +3,7 @@
 //! Each test runs the whole service against the lying upstream. `stand` builds both and holds the one question that all
 //! of them ask: are the answers of every data route, byte for byte, what they were?
 
-#![allow(
-    clippy::unwrap_used,
-    unreachable_pub,
-    reason = "a failed test is the report; the harness is shared with other test binaries"
-)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -7,11 +7,7 @@ use std::{
 
 use crate::{
     bed_on, counter, face, numbers, publish, settings_with, store,
-    support::{
-        Bed, ENVIRONMENT, SOURCE, TestApp,
-        databases::{backends, sqlite},
-        eventually,
-    },
+    support::{Bed, ENVIRONMENT, SOURCE, TestApp, databases::backends, eventually},
 };
 
 /// The newest file in a folder of the backup.

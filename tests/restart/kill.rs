@@ -180,7 +180,7 @@ async fn kill_again_and_again(backend: &Backend, kills: usize) {
     assert_eq!(process.ended().await.code(), Some(0));
     reading.abort();
     changing.abort();
-    let seen = seen.lock();
+    let seen = std::mem::take(&mut *seen.lock());
     say(&format!(
         "kills on {}: {} reads, {} revisions seen, the last {revision} with counter {counter}",
         backend.name,

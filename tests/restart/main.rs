@@ -7,6 +7,11 @@
     unreachable_pub,
     reason = "a test fails by panicking, and its doc is its name"
 )]
+#![allow(
+    clippy::similar_names,
+    clippy::too_many_lines,
+    reason = "a scenario reads from top to bottom"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -155,5 +160,7 @@ fn copy_folder(from: &Path, to: &Path) {
 
 /// A line past the test harness, which hides the output of passing tests.
 fn say(line: &str) {
-    writeln!(std::io::stderr(), "{line}").unwrap();
+    std::io::stderr()
+        .write_all(format!("{line}\n").as_bytes())
+        .unwrap();
 }

@@ -10,11 +10,7 @@ use stitchd::{
 
 use crate::{
     bed_on, counter, face, publish,
-    support::{
-        Bed, ENVIRONMENT, SOURCE, TestApp,
-        databases::{backends, sqlite},
-        eventually,
-    },
+    support::{Bed, ENVIRONMENT, SOURCE, TestApp, databases::backends, eventually},
 };
 
 async fn feature(app: &TestApp, key: &str) -> Value {

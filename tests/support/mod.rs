@@ -13,8 +13,9 @@
 )]
 #![allow(
     missing_docs,
-    clippy::missing_panics_doc,
-    reason = "a test's doc is its name"
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "a test's doc is its name, and it fails by panicking"
 )]
 
 pub mod databases;
@@ -47,7 +48,8 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// On CI nothing may be left out.
 pub fn skipped(what: &str, why: &str) {
     assert!(std::env::var("CI").is_err(), "{what} must run on CI: {why}");
-    writeln!(std::io::stderr(), "skipped: {what}: {why}").unwrap();
+    let line = format!("skipped: {what}: {why}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 /// What outlives one start of the service.
@@ -70,7 +72,7 @@ impl Bed {
             experiment("sticky-header-2026"),
             experiment("search-box-2026"),
         ]);
-        upstream.set_rate_limit(1_000_000, Duration::from_secs(60));
+        upstream.set_rate_limit(1_000_000, Duration::from_mins(1));
         let dir = tempfile::tempdir().unwrap();
         let database_url = format!("sqlite://{}/test.db?mode=rwc", dir.path().display());
         Self {
