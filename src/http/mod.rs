@@ -85,6 +85,13 @@ pub struct Route {
     handler: fn() -> actix_web::Route,
 }
 
+impl Route {
+    /// A data route with any handler, to measure those of [`ROUTES`] against; served by [`baseline_app`].
+    pub const fn baseline(path: &'static str, handler: fn() -> actix_web::Route) -> Self {
+        open(Plane::Data, path, "a baseline for measurements", handler)
+    }
+}
+
 const READ: &[&str] = &["GET", "HEAD"];
 const GET: &[&str] = &["GET"];
 const POST: &[&str] = &["POST"];
@@ -244,6 +251,14 @@ pub const ROUTES: &[Route] = &[
 /// Configures an `App` for the data plane; wrap it with [`cors`] too.
 pub fn data_app(state: web::Data<HttpState>) -> impl FnOnce(&mut web::ServiceConfig) {
     move |config| configure(config, Plane::Data, state, ROUTES)
+}
+
+/// Configures an `App` as [`data_app`] does, for other routes: same routing, same middleware. For benchmarks.
+pub fn baseline_app(
+    state: web::Data<HttpState>,
+    routes: &'static [Route],
+) -> impl FnOnce(&mut web::ServiceConfig) {
+    move |config| configure(config, Plane::Data, state, routes)
 }
 
 /// Configures an `App` for the admin plane.

@@ -7,6 +7,11 @@ use std::{fmt, sync::Arc};
 
 use serde_json::Value;
 
+use super::Json;
+
+/// What a definition usually fits into, so that its text seldom has to move while it is written.
+const TYPICAL_BYTES: usize = 1024;
+
 /// Canonical JSON text; cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CanonicalJson(Arc<str>);
@@ -14,8 +19,13 @@ pub struct CanonicalJson(Arc<str>);
 impl CanonicalJson {
     /// Spells `value` canonically.
     pub fn from_value(value: &Value) -> Self {
-        let mut text = String::new();
-        write_value(value, &mut text);
+        Self::from_json(&value.into())
+    }
+
+    /// Spells `json` canonically.
+    pub fn from_json(json: &Json<'_>) -> Self {
+        let mut text = String::with_capacity(TYPICAL_BYTES);
+        write_json(json, &mut text);
         Self(text.into())
     }
 
@@ -38,42 +48,47 @@ impl fmt::Debug for CanonicalJson {
 
 /// Appends `text` as a JSON string, quotes included.
 pub fn write_string(text: &str, out: &mut String) {
+    let is_plain = |byte| byte >= b' ' && byte != b'"' && byte != b'\\';
+    if text.bytes().all(is_plain) {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+        return;
+    }
     // Serialising a `str` cannot fail: it is neither a map with odd keys nor an I/O writer.
     out.push_str(&serde_json::to_string(text).expect("a string always serialises"));
 }
 
-/// Appends the canonical spelling of `value`.
-pub fn write_value(value: &Value, out: &mut String) {
-    match value {
-        Value::Null => out.push_str("null"),
-        Value::Bool(true) => out.push_str("true"),
-        Value::Bool(false) => out.push_str("false"),
-        Value::Number(number) => {
+/// Appends the canonical spelling of `json`, whose members are sorted already.
+fn write_json(json: &Json<'_>, out: &mut String) {
+    match json {
+        Json::Null => out.push_str("null"),
+        Json::Bool(true) => out.push_str("true"),
+        Json::Bool(false) => out.push_str("false"),
+        Json::Number(number) => {
             use fmt::Write as _;
             write!(out, "{number}").expect("writing to a String cannot fail");
         }
-        Value::String(text) => write_string(text, out),
-        Value::Array(items) => {
+        Json::Text(text) => write_string(text, out),
+        Json::List(items) => {
             out.push('[');
             for (i, item) in items.iter().enumerate() {
                 if i > 0 {
                     out.push(',');
                 }
-                write_value(item, out);
+                write_json(item, out);
             }
             out.push(']');
         }
-        Value::Object(members) => {
-            let mut sorted: Vec<(&String, &Value)> = members.iter().collect();
-            sorted.sort_unstable_by_key(|(key, _)| *key);
+        Json::Object(members) => {
             out.push('{');
-            for (i, (key, member)) in sorted.into_iter().enumerate() {
+            for (i, (key, member)) in members.iter().enumerate() {
                 if i > 0 {
                     out.push(',');
                 }
                 write_string(key, out);
                 out.push(':');
-                write_value(member, out);
+                write_json(member, out);
             }
             out.push('}');
         }

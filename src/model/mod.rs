@@ -7,6 +7,7 @@ pub mod canonical;
 pub mod experiment;
 pub mod feature;
 pub mod issue;
+pub mod json;
 pub mod snapshot;
 pub mod stitched;
 
@@ -14,5 +15,6 @@ pub use canonical::CanonicalJson;
 pub use experiment::{Delivery, Experiment, Namespace, Phase, Status, Variation};
 pub use feature::Feature;
 pub use issue::{Issue, Severity};
+pub use json::Json;
 pub use snapshot::{Candidate, Document, Encodings, Freshness, Snapshot, SnapshotMeta};
 pub use stitched::{Sourced, Stitched};

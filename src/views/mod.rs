@@ -13,6 +13,7 @@ use crate::model::{Experiment, Issue, Sourced, canonical};
 
 mod analytics;
 mod dates;
+pub mod encodings;
 mod mediawiki;
 mod naming;
 mod schema;

@@ -12,8 +12,9 @@ use super::{
 };
 use crate::{
     clock,
-    model::{Candidate, Encodings, Snapshot},
+    model::{Candidate, Snapshot},
     store::{Inserted, RevisionRow, packed},
+    views::encodings::encodings,
 };
 
 /// How long a revision waits for its first durable copy before it is served without one.
@@ -198,30 +199,5 @@ fn compress(snapshot: &Snapshot) {
         if document.encodings.get().is_none() {
             drop(document.encodings.set(encodings(&document.body)));
         }
-    }
-}
-
-/// Compresses one body three ways, at levels that cost milliseconds per megabyte.
-pub(super) fn encodings(body: &[u8]) -> Encodings {
-    use std::io::Write as _;
-    // Writing to memory does not fail; should it all the same, the identity bytes are a valid fallback for nobody,
-    // so an empty body must never be stored: `expect` states the proof.
-    const PROOF: &str = "compressing into memory does no I/O";
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
-    gzip.write_all(body).expect(PROOF);
-    let gzip = gzip.finish().expect(PROOF);
-    let mut brotli = Vec::new();
-    let parameters = brotli::enc::BrotliEncoderParams {
-        quality: 5,
-        size_hint: body.len(),
-        ..Default::default()
-    };
-    let mut input = body;
-    brotli::BrotliCompress(&mut input, &mut brotli, &parameters).expect(PROOF);
-    let zstd = zstd::bulk::compress(body, 3).expect(PROOF);
-    Encodings {
-        gzip: gzip.into(),
-        brotli: brotli.into(),
-        zstd: zstd.into(),
     }
 }

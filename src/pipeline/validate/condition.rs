@@ -2,9 +2,8 @@
 
 use std::collections::HashSet;
 
-use serde_json::Value;
-
 use super::BadItem;
+use crate::model::Json;
 
 /// Operators of SDK spec 0.12; anything else beginning with `$` makes its condition unknown.
 const OPERATORS: &[&str] = &[
@@ -54,21 +53,21 @@ impl<'a> KnownGroups<'a> {
 
 /// Appends a warning for everything odd in a condition found at `at`.
 pub(super) fn warnings(
-    condition: &Value,
+    condition: &Json<'_>,
     at: &str,
     groups: &KnownGroups<'_>,
     found: &mut Vec<(&'static str, BadItem)>,
 ) {
     match condition {
-        Value::Object(members) => {
-            for (name, operand) in members {
+        Json::Object(members) => {
+            for (name, operand) in members.iter() {
                 if name.starts_with('$') {
                     operator(name, operand, at, groups, found);
                 }
                 warnings(operand, at, groups, found);
             }
         }
-        Value::Array(items) => items
+        Json::List(items) => items
             .iter()
             .for_each(|item| warnings(item, at, groups, found)),
         _ => {}
@@ -77,7 +76,7 @@ pub(super) fn warnings(
 
 fn operator(
     name: &str,
-    operand: &Value,
+    operand: &Json<'_>,
     at: &str,
     groups: &KnownGroups<'_>,
     found: &mut Vec<(&'static str, BadItem)>,
@@ -90,7 +89,9 @@ fn operator(
     }
     let group = match name {
         "$inGroup" | "$notInGroup" => operand.as_str(),
-        "$savedGroup" => operand.get("id").and_then(Value::as_str),
+        "$savedGroup" => operand
+            .as_object()
+            .and_then(|group| group.get("id")?.as_str()),
         _ => None,
     };
     if let Some(id) = group.filter(|id| !groups.0.contains(id)) {
@@ -105,10 +106,10 @@ fn operator(
 }
 
 /// What is odd about a saved group: a list of values, or an object of a type this version knows.
-pub(super) fn saved_group_warning(_id: &str, group: &Value) -> Option<String> {
+pub(super) fn saved_group_warning(_id: &str, group: &Json<'_>) -> Option<String> {
     match group {
-        Value::Array(_) => None,
-        Value::Object(members) => match members.get("type").and_then(Value::as_str) {
+        Json::List(_) => None,
+        Json::Object(members) => match members.get("type").and_then(Json::as_str) {
             Some("list" | "condition" | "remote") => None,
             Some(other) => Some(format!("has the unknown type `{other}`")),
             None => Some("has no type".to_owned()),

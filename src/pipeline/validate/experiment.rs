@@ -1,11 +1,11 @@
 //! One experiment of the management API, read into the neutral model.
 
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
 use super::{BadItem, members::Members};
 use crate::{
-    model::{CanonicalJson, Delivery, Experiment, Namespace, Phase, Status, Variation},
+    model::{CanonicalJson, Delivery, Experiment, Json, Namespace, Phase, Status, Variation, json},
     pipeline::dates::parse_date,
 };
 
@@ -21,8 +21,8 @@ pub(super) fn id_of(raw: &RawValue) -> Option<String> {
 }
 
 /// Reads an experiment; `delivery` is left for `adapt`.
-pub(super) fn read(value: &Value) -> Result<Experiment, BadItem> {
-    let experiment = Members::of(value, "")?;
+pub(super) fn read(value: Json<'_>) -> Result<Experiment, BadItem> {
+    let experiment = Members::of(&value, "")?;
     let text = |name| {
         experiment
             .text(name)
@@ -31,7 +31,7 @@ pub(super) fn read(value: &Value) -> Result<Experiment, BadItem> {
     let schedule = experiment.object("statusUpdateSchedule")?;
     let stop = schedule
         .and_then(|schedule| schedule.get("stopAt"))
-        .and_then(Value::as_str);
+        .and_then(Json::as_str);
     Ok(Experiment {
         id: experiment.required_text("id")?.to_owned(),
         tracking_key: experiment.required_text("trackingKey")?.to_owned(),
@@ -52,7 +52,7 @@ pub(super) fn read(value: &Value) -> Result<Experiment, BadItem> {
         phases: phases(&experiment)?,
         custom_fields: experiment
             .object("customFields")?
-            .cloned()
+            .map(json::Members::to_map)
             .unwrap_or_default(),
         scheduled_stop: stop.and_then(parse_date),
         updated: date(&experiment, "dateUpdated")?,
@@ -99,7 +99,7 @@ fn phases(experiment: &Members<'_>) -> Result<Vec<Phase>, BadItem> {
         .collect()
 }
 
-fn phase(value: &Value, at: &str) -> Result<Phase, BadItem> {
+fn phase(value: &Json<'_>, at: &str) -> Result<Phase, BadItem> {
     let phase = Members::of(value, at)?;
     let text = |name| {
         phase
@@ -108,7 +108,7 @@ fn phase(value: &Value, at: &str) -> Result<Phase, BadItem> {
     };
     let opaque = |name| -> Result<_, BadItem> {
         phase.list(name)?;
-        Ok(phase.get(name).map(CanonicalJson::from_value))
+        Ok(phase.get(name).map(CanonicalJson::from_json))
     };
     Ok(Phase {
         name: text("name")?,
@@ -173,28 +173,27 @@ fn date(members: &Members<'_>, name: &str) -> Result<Option<OffsetDateTime>, Bad
 ///
 /// `dateUpdated` moves with every touch; screenshots are signed URLs, new on every fetch; tags and linked features are
 /// sets that the upstream lists in any order.
-fn definition(value: &Value) -> CanonicalJson {
-    let mut value = value.clone();
+fn definition(mut value: Json<'_>) -> CanonicalJson {
     if let Some(members) = value.as_object_mut() {
-        members.shift_remove("dateUpdated");
-        members.shift_remove("source");
+        members.remove("dateUpdated");
+        members.remove("source");
         for name in ["tags", "linkedFeatures"] {
             sort_texts(members, name);
         }
-        let variations = members.get_mut("variations").and_then(Value::as_array_mut);
+        let variations = members.get_mut("variations").and_then(Json::as_list_mut);
         for variation in variations
             .into_iter()
             .flatten()
-            .filter_map(Value::as_object_mut)
+            .filter_map(Json::as_object_mut)
         {
-            variation.shift_remove("screenshots");
+            variation.remove("screenshots");
         }
     }
-    CanonicalJson::from_value(&value)
+    CanonicalJson::from_json(&value)
 }
 
-fn sort_texts(members: &mut Map<String, Value>, name: &str) {
-    if let Some(list) = members.get_mut(name).and_then(Value::as_array_mut) {
+fn sort_texts(members: &mut json::Members<'_>, name: &str) {
+    if let Some(list) = members.get_mut(name).and_then(Json::as_list_mut) {
         list.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
     }
 }

@@ -2,20 +2,18 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
-
 use super::{
     BadItem,
     condition::{self, KnownGroups},
     members::{Members, wrong},
 };
-use crate::model::{CanonicalJson, Feature};
+use crate::model::{CanonicalJson, Feature, Json, json};
 
 type Warnings = Vec<(&'static str, BadItem)>;
 
 /// Checks a definition and spells it canonically.
 pub(super) fn read(
-    mut value: Value,
+    mut value: Json<'_>,
     groups: &KnownGroups<'_>,
 ) -> Result<(Feature, Warnings), BadItem> {
     let mut warnings = Vec::new();
@@ -34,12 +32,12 @@ pub(super) fn read(
         }
     }
     // `source` is ours in the snapshot; a definition has no such member.
-    value
-        .as_object_mut()
-        .and_then(|members| members.shift_remove("source"));
+    if let Some(members) = value.as_object_mut() {
+        members.remove("source");
+    }
     Ok((
         Feature {
-            definition: CanonicalJson::from_value(&value),
+            definition: CanonicalJson::from_json(&value),
             parents,
         },
         warnings,
@@ -48,7 +46,7 @@ pub(super) fn read(
 
 /// Checks an auto experiment and spells it canonically.
 pub(super) fn read_auto_experiment(
-    mut value: Value,
+    mut value: Json<'_>,
     groups: &KnownGroups<'_>,
 ) -> Result<CanonicalJson, BadItem> {
     {
@@ -59,14 +57,14 @@ pub(super) fn read_auto_experiment(
         // An unknown operator here is reported by the feature rules that share the condition, if at all.
         prerequisites(&experiment, groups, &mut Vec::new(), &mut Vec::new())?;
     }
-    value
-        .as_object_mut()
-        .and_then(|members| members.shift_remove("source"));
-    Ok(CanonicalJson::from_value(&value))
+    if let Some(members) = value.as_object_mut() {
+        members.remove("source");
+    }
+    Ok(CanonicalJson::from_json(&value))
 }
 
 fn rule_at(
-    rule: &Value,
+    rule: &Json<'_>,
     at: &str,
     groups: &KnownGroups<'_>,
     parents: &mut Vec<Arc<str>>,
@@ -98,7 +96,7 @@ fn rule_members(rule: &Members<'_>) -> Result<(), BadItem> {
     }
     if let Some(phase) = rule
         .get("phase")
-        .filter(|phase| !phase.is_string() && !phase.is_number())
+        .filter(|phase| !matches!(phase, Json::Text(_) | Json::Number(_)))
     {
         return Err(wrong(&rule.path("phase"), phase, "a string"));
     }
@@ -109,7 +107,7 @@ fn rule_members(rule: &Members<'_>) -> Result<(), BadItem> {
     rule.ranges("ranges")?;
     objects(rule, "meta")?;
     objects(rule, "tracks")?;
-    for (i, filter) in objects(rule, "filters")?.into_iter().enumerate() {
+    for (i, filter) in objects(rule, "filters")?.iter().enumerate() {
         let at = format!("{}[{i}]", rule.path("filters"));
         let filter = Members::of(filter, &at)?;
         filter.text("attribute")?;
@@ -120,12 +118,12 @@ fn rule_members(rule: &Members<'_>) -> Result<(), BadItem> {
     namespace(rule)
 }
 
-fn objects<'a>(rule: &Members<'a>, name: &str) -> Result<Vec<&'a Value>, BadItem> {
+fn objects<'a>(rule: &Members<'a>, name: &str) -> Result<&'a [Json<'a>], BadItem> {
     let Some(list) = rule.list(name)? else {
-        return Ok(Vec::new());
+        return Ok(&[]);
     };
     for (i, value) in list.iter().enumerate() {
-        if !value.is_object() {
+        if value.as_object().is_none() {
             return Err(wrong(
                 &format!("{}[{i}]", rule.path(name)),
                 value,
@@ -133,20 +131,18 @@ fn objects<'a>(rule: &Members<'a>, name: &str) -> Result<Vec<&'a Value>, BadItem
             ));
         }
     }
-    Ok(list.iter().collect())
+    Ok(list)
 }
 
 fn namespace(rule: &Members<'_>) -> Result<(), BadItem> {
     let Some(value) = rule.get("namespace") else {
         return Ok(());
     };
-    let is_number = |value: &Value| value.as_f64().is_some_and(f64::is_finite);
-    let is_good = value
-        .as_array()
-        .is_some_and(|parts| match parts.as_slice() {
-            [id, low, high] => id.is_string() && is_number(low) && is_number(high),
-            _ => false,
-        });
+    let is_number = |value: &Json<'_>| value.as_f64().is_some_and(f64::is_finite);
+    let is_good = value.as_list().is_some_and(|parts| match parts {
+        [id, low, high] => id.as_str().is_some() && is_number(low) && is_number(high),
+        _ => false,
+    });
     if is_good {
         Ok(())
     } else {
@@ -201,7 +197,7 @@ fn prerequisites(
     parents: &mut Vec<Arc<str>>,
     warnings: &mut Warnings,
 ) -> Result<(), BadItem> {
-    for (i, parent) in objects(rule, "parentConditions")?.into_iter().enumerate() {
+    for (i, parent) in objects(rule, "parentConditions")?.iter().enumerate() {
         let at = format!("{}[{i}]", rule.path("parentConditions"));
         let parent = Members::of(parent, &at)?;
         let id = parent.required_text("id")?;
@@ -217,13 +213,13 @@ fn prerequisites(
 }
 
 fn members_warnings(
-    condition: &Map<String, Value>,
+    condition: &json::Members<'_>,
     at: &str,
     groups: &KnownGroups<'_>,
     warnings: &mut Warnings,
 ) {
     // A parent's condition is asked about `value`; its operators are the same.
-    for operand in condition.values() {
+    for (_, operand) in condition.iter() {
         condition::warnings(operand, at, groups, warnings);
     }
 }

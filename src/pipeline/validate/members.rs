@@ -1,26 +1,27 @@
 //! Typed access to members of a JSON object, with the path in every complaint. `null` counts as absent.
 
-use serde_json::{Map, Value};
-
 use super::BadItem;
+use crate::model::{Json, json};
 
 /// An object and where it is.
 #[derive(Clone, Copy)]
 pub(super) struct Members<'a> {
-    object: &'a Map<String, Value>,
+    object: &'a json::Members<'a>,
     at: &'a str,
 }
 
 impl<'a> Members<'a> {
-    pub(super) fn of(value: &'a Value, at: &'a str) -> Result<Self, BadItem> {
+    pub(super) fn of(value: &'a Json<'a>, at: &'a str) -> Result<Self, BadItem> {
         let object = value
             .as_object()
             .ok_or_else(|| wrong(at, value, "an object"))?;
         Ok(Self { object, at })
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&'a Value> {
-        self.object.get(name).filter(|value| !value.is_null())
+    pub(super) fn get(&self, name: &str) -> Option<&'a Json<'a>> {
+        self.object
+            .get(name)
+            .filter(|value| !matches!(value, Json::Null))
     }
 
     pub(super) fn path(&self, name: &str) -> String {
@@ -31,7 +32,7 @@ impl<'a> Members<'a> {
         &self,
         name: &str,
         expected: &str,
-        read: impl FnOnce(&'a Value) -> Option<T>,
+        read: impl FnOnce(&'a Json<'a>) -> Option<T>,
     ) -> Result<Option<T>, BadItem> {
         let Some(value) = self.get(name) else {
             return Ok(None);
@@ -43,7 +44,7 @@ impl<'a> Members<'a> {
     }
 
     pub(super) fn text(&self, name: &str) -> Result<Option<&'a str>, BadItem> {
-        self.typed(name, "a string", Value::as_str)
+        self.typed(name, "a string", Json::as_str)
     }
 
     pub(super) fn number(&self, name: &str) -> Result<Option<f64>, BadItem> {
@@ -51,19 +52,19 @@ impl<'a> Members<'a> {
     }
 
     pub(super) fn boolean(&self, name: &str) -> Result<Option<bool>, BadItem> {
-        self.typed(name, "a boolean", Value::as_bool)
+        self.typed(name, "a boolean", Json::as_bool)
     }
 
-    pub(super) fn list(&self, name: &str) -> Result<Option<&'a Vec<Value>>, BadItem> {
-        self.typed(name, "an array", Value::as_array)
+    pub(super) fn list(&self, name: &str) -> Result<Option<&'a [Json<'a>]>, BadItem> {
+        self.typed(name, "an array", Json::as_list)
     }
 
-    pub(super) fn object(&self, name: &str) -> Result<Option<&'a Map<String, Value>>, BadItem> {
-        self.typed(name, "an object", Value::as_object)
+    pub(super) fn object(&self, name: &str) -> Result<Option<&'a json::Members<'a>>, BadItem> {
+        self.typed(name, "an object", Json::as_object)
     }
 
     pub(super) fn numbers(&self, name: &str) -> Result<Option<Vec<f64>>, BadItem> {
-        let numbers = |value: &Value| value.as_array()?.iter().map(finite).collect();
+        let numbers = |value: &Json<'_>| value.as_list()?.iter().map(finite).collect();
         self.typed(name, "an array of finite numbers", numbers)
     }
 
@@ -72,7 +73,7 @@ impl<'a> Members<'a> {
     }
 
     pub(super) fn ranges(&self, name: &str) -> Result<Option<Vec<(f64, f64)>>, BadItem> {
-        let ranges = |value: &Value| value.as_array()?.iter().map(range).collect();
+        let ranges = |value: &Json<'_>| value.as_list()?.iter().map(range).collect();
         self.typed(name, "an array of pairs of finite numbers", ranges)
     }
 
@@ -84,25 +85,25 @@ impl<'a> Members<'a> {
     }
 }
 
-fn finite(value: &Value) -> Option<f64> {
+fn finite(value: &Json<'_>) -> Option<f64> {
     value.as_f64().filter(|number| number.is_finite())
 }
 
-fn range(value: &Value) -> Option<(f64, f64)> {
-    match value.as_array()?.as_slice() {
+fn range(value: &Json<'_>) -> Option<(f64, f64)> {
+    match value.as_list()? {
         [low, high] => Some((finite(low)?, finite(high)?)),
         _ => None,
     }
 }
 
-pub(super) fn wrong(path: &str, value: &Value, expected: &str) -> BadItem {
+pub(super) fn wrong(path: &str, value: &Json<'_>, expected: &str) -> BadItem {
     let got = match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
+        Json::Null => "null",
+        Json::Bool(_) => "a boolean",
+        Json::Number(_) => "a number",
+        Json::Text(_) => "a string",
+        Json::List(_) => "an array",
+        Json::Object(_) => "an object",
     };
     let got = if expected.contains(got.trim_start_matches("an ").trim_start_matches("a ")) {
         "something else".to_owned()

@@ -14,13 +14,13 @@ use std::{
     sync::Arc,
 };
 
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 
 use super::{
     FieldNames, Refusal, adapt,
     payload::{ExperimentList, Payload, RawExperiments, RawMembers, RawPayload},
 };
-use crate::model::{CanonicalJson, Experiment, Issue, Status};
+use crate::model::{CanonicalJson, Experiment, Issue, Json, Status};
 use condition::KnownGroups;
 
 /// Most features (or groups, or experiments) taken from one document; far above any real one.
@@ -87,7 +87,12 @@ pub fn payload(source: &str, raw: &[u8], last_good: Option<&Payload>) -> Result<
         &bandits,
         old_bandits,
         issues,
-        |_, value| (!value.is_object()).then(|| "is not an object".to_owned()),
+        |_, value| {
+            value
+                .as_object()
+                .is_none()
+                .then(|| "is not an object".to_owned())
+        },
     );
     features(
         source,
@@ -162,7 +167,7 @@ fn opaque(
     members: &[(std::borrow::Cow<'_, str>, &RawValue)],
     last_good: &BTreeMap<Arc<str>, CanonicalJson>,
     issues: &mut Vec<Issue>,
-    odd: impl Fn(&str, &Value) -> Option<String>,
+    odd: impl Fn(&str, &Json<'_>) -> Option<String>,
 ) -> BTreeMap<Arc<str>, CanonicalJson> {
     let mut items = BTreeMap::new();
     for (id, raw) in members {
@@ -172,7 +177,7 @@ fn opaque(
                 if let Some(message) = odd(id, &value) {
                     issues.push(Issue::warning("odd_definition", source, path(), message));
                 }
-                items.insert(Arc::from(id.as_ref()), CanonicalJson::from_value(&value));
+                items.insert(Arc::from(id.as_ref()), CanonicalJson::from_json(&value));
             }
             Err(bad) => {
                 issues.push(Issue::error(
@@ -224,7 +229,7 @@ pub fn experiments(
     let mut list = ExperimentList::default();
     let mut read = Vec::with_capacity(document.experiments.len());
     for (i, raw) in document.experiments.iter().enumerate() {
-        match item(raw, "").and_then(|value| experiment::read(&value)) {
+        match item(raw, "").and_then(|value| experiment::read(value)) {
             Ok(mut experiment) => {
                 adapt::adapt(&mut experiment, fields);
                 read.push(Arc::new(experiment));
@@ -309,27 +314,22 @@ fn within_limit(what: &'static str, got: usize) -> Result<(), Refusal> {
 }
 
 /// Parses one item within the limits on size, depth and key.
-fn item(raw: &RawValue, key: &str) -> Result<Value, BadItem> {
+fn item<'a>(raw: &'a RawValue, key: &str) -> Result<Json<'a>, BadItem> {
+    let bad = |message| Err(BadItem::new("", message));
     if raw.get().len() > ITEM_BYTES_MAX {
-        return Err(BadItem::new(
-            "",
-            format!("is larger than {ITEM_BYTES_MAX} bytes"),
-        ));
+        return bad(format!("is larger than {ITEM_BYTES_MAX} bytes"));
     }
     if key.len() > KEY_BYTES_MAX {
-        return Err(BadItem::new(
-            "",
-            format!("has a key longer than {KEY_BYTES_MAX} bytes"),
-        ));
+        return bad(format!("has a key longer than {KEY_BYTES_MAX} bytes"));
     }
-    if depth(raw.get()) > DEPTH_MAX {
-        return Err(BadItem::new(
-            "",
-            format!("is nested deeper than {DEPTH_MAX} levels"),
-        ));
+    let too_deep = || format!("is nested deeper than {DEPTH_MAX} levels");
+    match serde_json::from_str::<Json<'a>>(raw.get()) {
+        Ok(value) if value.depth() <= DEPTH_MAX => Ok(value),
+        Ok(_) => bad(too_deep()),
+        // The parser has a limit of its own, further down.
+        Err(_) if depth(raw.get()) > DEPTH_MAX => bad(too_deep()),
+        Err(error) => bad(format!("cannot be read: {error}")),
     }
-    serde_json::from_str(raw.get())
-        .map_err(|error| BadItem::new("", format!("cannot be read: {error}")))
 }
 
 /// Deepest nesting of arrays and objects in valid JSON text.

@@ -1,0 +1,56 @@
+//! `cargo bench`: the bars that stitchd promises to meet, each as a line `name ratio bar PASS|FAIL`.
+//!
+//! Exits with 1 when a bar is missed. `cargo bench -- stitch` runs only the groups named: `stitch`, `store`, `reads`,
+//! `memory`. The machine should have nothing else to do; bars are ratios of medians all the same, taken in one run.
+
+mod load;
+mod memory;
+mod reads;
+mod report;
+mod stitch;
+mod store;
+
+use std::process::ExitCode;
+
+use report::Report;
+
+/// What `name ratio bar PASS|FAIL` means, for whoever reads the output alone.
+const LEGEND: [&str; 5] = [
+    "name ratio bar PASS|FAIL; a bar of - is none, the figure is there to be watched",
+    "stitch_*, guards, packing_*, encoding_*, persist_*: milliseconds / 250, for 10,000 features of three rules and 250 experiments",
+    "stitch_growth: time for 10,000 / (10 x time for 1,000); snapshot_*: requests per second / those of fixed bytes behind the same middleware",
+    "rss_10000_features: resident MiB / 150; rss_flat_*: median resident memory of the last tenth of the polls / that of the second tenth",
+    "lines with # are comments",
+];
+
+/// Measures, and prints what it found.
+type Group = fn(&mut Report) -> anyhow::Result<()>;
+
+fn main() -> anyhow::Result<ExitCode> {
+    // Whatever cargo passes (`--bench`) is not a group.
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let groups: [(&str, Group); 5] = [
+        ("stitch", stitch::run),
+        ("store", store::run),
+        ("reads", reads::run),
+        ("memory", memory::run),
+        ("flat10000", memory::run_flat_with_10_000),
+    ];
+    let is_named = |name: &str| wanted.iter().any(|wanted| wanted == name);
+    let is_any_named = groups.iter().any(|(name, _)| is_named(name));
+    let mut report = Report::default();
+    for line in LEGEND {
+        report.note(line);
+    }
+    for (name, run) in groups {
+        // The last group takes half an hour and is run by name only.
+        if is_named(name) || (!is_any_named && name != "flat10000") {
+            run(&mut report)?;
+        }
+    }
+    Ok(if report.has_failed() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
