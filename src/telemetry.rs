@@ -37,7 +37,7 @@ impl Drop for TelemetryGuard {
 ///
 /// Fails when the filter cannot be read or the collector's URL cannot be used.
 pub fn start(settings: &Telemetry) -> anyhow::Result<TelemetryGuard> {
-    let filter = EnvFilter::try_new(&settings.log_filter)
+    let filter = EnvFilter::try_new(with_quiet_driver(&settings.log_filter))
         .with_context(|| format!("`telemetry.log_filter` is `{}`", settings.log_filter))?;
     let lines = match settings.log_format {
         LogFormat::Json => tracing_subscriber::fmt::layer()
@@ -66,6 +66,16 @@ pub fn start(settings: &Telemetry) -> anyhow::Result<TelemetryGuard> {
         .try_init()
         .context("failed to start logging")?;
     Ok(TelemetryGuard { traces })
+}
+
+/// The database driver logs each broken connection; the store says once that the database is away, and that it is back.
+/// Who names the driver in the filter hears it.
+fn with_quiet_driver(filter: &str) -> String {
+    if filter.is_empty() || filter.contains("sqlx") {
+        filter.to_owned()
+    } else {
+        format!("{filter},sqlx=error")
+    }
 }
 
 fn exporter(endpoint: &str) -> anyhow::Result<SdkTracerProvider> {

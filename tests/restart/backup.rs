@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     bed_on, counter, face, numbers, publish, settings_with, store,
-    support::{Bed, ENVIRONMENT, SOURCE, TestApp, databases::backends, eventually},
+    support::{Bed, ENVIRONMENT, SOURCE, TestApp, databases::on_each, eventually},
 };
 
 /// The newest file in a folder of the backup.
@@ -103,7 +103,7 @@ async fn a_backup_with_nothing_readable_is_no_worse_than_none() {
 
 #[tokio::test]
 async fn a_file_in_the_folders_place_harms_nothing_and_is_told() {
-    for backend in backends() {
+    on_each(async |backend| {
         let bed = bed_on(&backend);
         let place = bed.dir.path().join("nowhere");
         fs::write(&place, "a file").unwrap();
@@ -143,5 +143,6 @@ async fn a_file_in_the_folders_place_harms_nothing_and_is_told() {
         let found = kept.backup().load_snapshot(ENVIRONMENT).await.unwrap();
         assert_eq!(found.value.revision.unwrap().revision, 2);
         app.stop().await;
-    }
+    })
+    .await;
 }

@@ -95,7 +95,9 @@ async fn publish(bed: &Bed, app: &TestApp, value: u64, revision: u64) {
     bed.upstream
         .set_feature("counter", json!({"defaultValue": value}));
     let report = app.poll().await;
-    assert_eq!(report["outcome"], "published", "{report}");
+    // The poll of the start may have been first.
+    let outcome = report["outcome"].as_str().unwrap();
+    assert!(["published", "unchanged"].contains(&outcome), "{report}");
     assert_eq!(report["revision"], revision, "{report}");
 }
 

@@ -10,7 +10,7 @@ use stitchd::{
 
 use crate::{
     bed_on, counter, face, publish,
-    support::{Bed, ENVIRONMENT, SOURCE, TestApp, databases::backends, eventually},
+    support::{Bed, ENVIRONMENT, SOURCE, TestApp, databases::on_each, eventually},
 };
 
 async fn feature(app: &TestApp, key: &str) -> Value {
@@ -32,7 +32,7 @@ async fn tracking_keys(app: &TestApp) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn items_in_quarantine_are_still_served_from_their_last_good_version() {
-    for backend in backends() {
+    on_each(async |backend| {
         let bed = bed_on(&backend);
         bed.upstream
             .set_feature("steady", json!({"defaultValue": "good"}));
@@ -65,7 +65,8 @@ async fn items_in_quarantine_are_still_served_from_their_last_good_version() {
             "{issues}"
         );
         app.stop().await;
-    }
+    })
+    .await;
 }
 
 /// A second source of the same environment, payloads only.
@@ -89,7 +90,7 @@ fn with_second_source(bed: &mut Bed, second: &Upstream) {
 
 #[tokio::test]
 async fn one_source_coming_back_first_drops_nothing_of_another() {
-    for backend in backends() {
+    on_each(async |backend| {
         let mut bed = bed_on(&backend);
         let second = Upstream::start(0).unwrap();
         second.set_features(json!({"of-second": {"defaultValue": 2}}));
@@ -129,12 +130,13 @@ async fn one_source_coming_back_first_drops_nothing_of_another() {
         .await;
         assert_eq!(counter(&app).await, 7);
         app.stop().await;
-    }
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn age_is_counted_from_the_last_success_before_the_restart() {
-    for backend in backends() {
+    on_each(async |backend| {
         let mut bed = bed_on(&backend);
         bed.source_extra = "stale_after = \"1s\"".to_owned();
         let app = bed.start_loaded().await;
@@ -165,7 +167,8 @@ async fn age_is_counted_from_the_last_success_before_the_restart() {
             .await;
             app.stop().await;
         }
-    }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -186,7 +189,7 @@ async fn nothing_loaded_has_no_age() {
 
 #[tokio::test]
 async fn a_pause_is_kept_until_it_is_lifted() {
-    for backend in backends() {
+    on_each(async |backend| {
         let bed = bed_on(&backend);
         let text = bed.toml().replacen("\"1h\"", "\"100ms\"", 1);
         let settings = || settings::from_toml(&text, Profile::Test).unwrap();
@@ -216,5 +219,6 @@ async fn a_pause_is_kept_until_it_is_lifted() {
         bed.upstream.set_feature("late", json!({"defaultValue": 1}));
         app.until_revision(2).await;
         app.stop().await;
-    }
+    })
+    .await;
 }

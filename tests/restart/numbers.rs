@@ -8,7 +8,7 @@ use crate::{
     bed_on, copy_folder, counter, face, numbers, publish, rows, store,
     support::{
         Bed, ENVIRONMENT, TestApp,
-        databases::{Backend, backends, on_server, sqlite},
+        databases::{Backend, on_each, on_server, sqlite},
         eventually,
     },
 };
@@ -34,7 +34,7 @@ async fn highest_in_backup(url: &str, dir: &Path) -> Option<u64> {
 
 #[tokio::test]
 async fn the_database_is_ahead_of_the_backup() {
-    for backend in backends() {
+    on_each(async |backend| {
         let bed = bed_on(&backend);
         let backup = bed.dir.path().join("backup");
         let app = bed.start_loaded().await;
@@ -59,7 +59,8 @@ async fn the_database_is_ahead_of_the_backup() {
         bed.upstream.come_back().unwrap();
         publish(&bed, &app, 9, 5).await;
         app.stop().await;
-    }
+    })
+    .await;
 }
 
 /// A database of the same kind with the oldest revisions of another.
@@ -70,7 +71,14 @@ async fn with_oldest(backend: &Backend, dir: &Path, number: usize) -> Backend {
         _ => sqlite(),
     };
     let (from, to) = (store(&backend.url, dir), store(&copy.url, dir));
-    for row in rows(&from).await.iter().rev().take(number) {
+    let all = rows(&from).await;
+    let there: Vec<u64> = all.iter().map(|row| row.revision).collect();
+    assert!(
+        there.len() > number,
+        "{}: only {there:?} are there",
+        backend.name
+    );
+    for row in all.iter().rev().take(number) {
         assert_eq!(
             to.database().insert_revision(row).await.unwrap(),
             Inserted::New
@@ -82,7 +90,7 @@ async fn with_oldest(backend: &Backend, dir: &Path, number: usize) -> Backend {
 
 #[tokio::test]
 async fn the_backup_is_ahead_of_the_database() {
-    for backend in backends() {
+    on_each(async |backend| {
         let mut bed = bed_on(&backend);
         let app = bed.start_loaded().await;
         run_to(&bed, &app, 2, 4).await;
@@ -99,12 +107,13 @@ async fn the_backup_is_ahead_of_the_database() {
         bed.upstream.come_back().unwrap();
         publish(&bed, &app, 9, 5).await;
         app.stop().await;
-    }
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn one_number_with_two_contents_ends_in_a_new_number() {
-    for backend in backends() {
+    on_each(async |backend| {
         let mut bed = bed_on(&backend);
         let app = bed.start_loaded().await;
         run_to(&bed, &app, 2, 3).await;
@@ -135,5 +144,6 @@ async fn one_number_with_two_contents_ends_in_a_new_number() {
         bed.upstream.come_back().unwrap();
         publish(&bed, &app, 9, last + 1).await;
         app.stop().await;
-    }
+    })
+    .await;
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::{
     bed_on, counter, face, numbers, store,
-    support::{Bed, TestApp, databases::backends},
+    support::{Bed, TestApp, databases::on_each},
 };
 
 /// A second replica: the same database and upstream, a backup of its own.
@@ -20,7 +20,7 @@ async fn start_second(bed: &Bed) -> (TestApp, tempfile::TempDir) {
 
 #[tokio::test]
 async fn the_same_content_has_one_number_on_all_replicas() {
-    for backend in backends() {
+    on_each(async |backend| {
         let bed = bed_on(&backend);
         let (first, (second, _dir)) = tokio::join!(bed.start(), start_second(&bed));
         tokio::join!(first.until_revision(1), second.until_revision(1));
@@ -52,12 +52,13 @@ async fn the_same_content_has_one_number_on_all_replicas() {
         assert_eq!(numbers(&kept).await, [1, 2, 3, 4, 5, 6]);
         first.stop().await;
         second.stop().await;
-    }
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn different_contents_never_share_a_number() {
-    for backend in backends() {
+    on_each(async |backend| {
         let bed = bed_on(&backend);
         let other = bed_on(&backend);
         let first = bed.start_loaded().await;
@@ -77,5 +78,6 @@ async fn different_contents_never_share_a_number() {
         assert_eq!(numbers(&kept).await, [1, 2, 3, 4, 5, 6, 7]);
         first.stop().await;
         second.stop().await;
-    }
+    })
+    .await;
 }

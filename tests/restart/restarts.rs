@@ -8,7 +8,7 @@ use crate::{
     Face, bed_on, face, numbers, publish, say, store,
     support::{
         Bed, SOURCE, TestApp,
-        databases::{Backend, backends, on_server, sqlite},
+        databases::{Backend, on_each, on_server, sqlite},
         eventually,
     },
 };
@@ -39,7 +39,7 @@ async fn start_unchanged(bed: &Bed, before: &Face, what: &str) -> TestApp {
 
 #[tokio::test]
 async fn the_database_alone_gives_back_every_route() {
-    for backend in backends() {
+    on_each(async |backend| {
         let bed = bed_on(&backend);
         let before = until_revision_3(&bed).await;
         bed.upstream.go_down().await.unwrap();
@@ -61,7 +61,8 @@ async fn the_database_alone_gives_back_every_route() {
         assert_eq!(found.value.revision.unwrap().revision, 3);
         let inputs = kept.backup().load_inputs().await.unwrap();
         assert!(inputs.value.contains_key(SOURCE));
-    }
+    })
+    .await;
 }
 
 /// An empty database of the same kind.
@@ -75,7 +76,7 @@ fn another(backend: &Backend) -> Backend {
 
 #[tokio::test]
 async fn the_backup_alone_gives_back_every_route_and_fills_an_empty_database() {
-    for backend in backends() {
+    on_each(async |backend| {
         let mut bed = bed_on(&backend);
         let before = until_revision_3(&bed).await;
         bed.upstream.go_down().await.unwrap();
@@ -101,7 +102,8 @@ async fn the_backup_alone_gives_back_every_route_and_fills_an_empty_database() {
         bed.upstream.come_back().unwrap();
         publish(&bed, &app, 3, 4).await;
         app.stop().await;
-    }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -37,6 +37,14 @@ pub(crate) fn backends() -> Vec<Backend> {
     [sqlite()].into_iter().chain(others).collect()
 }
 
+/// Runs a scenario on a fresh database of everything that is at hand, at the same time.
+#[allow(dead_code, reason = "not every test binary has scenarios")]
+pub(crate) async fn on_each(scenario: impl AsyncFn(Backend)) {
+    let scenario = &scenario;
+    let runs = backends().into_iter().map(|backend| scenario(backend));
+    futures_util::future::join_all(runs).await;
+}
+
 /// A fresh `SQLite` file.
 pub(crate) fn sqlite() -> Backend {
     let folder = tempfile::tempdir().unwrap();

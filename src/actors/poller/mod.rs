@@ -18,8 +18,8 @@ mod schedule;
 use std::{sync::Arc, time::Duration};
 
 use actix::{
-    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, MessageResult,
-    ResponseActFuture, ResponseFuture, SpawnHandle, fut::wrap_future,
+    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler,
+    MessageResult, ResponseActFuture, ResponseFuture, SpawnHandle, fut::wrap_future,
 };
 use tokio::{sync::oneshot, time::Instant};
 use tracing::{Instrument as _, debug_span, error, info, warn};
@@ -31,7 +31,7 @@ pub use self::messages::{
     UpstreamChanged,
 };
 use super::{
-    MAILBOX,
+    MAILBOX, Ping, Quit,
     client::{ClientActor, Fetch, Follow, Unfollow},
     config_service::{ConfigServiceActor, Ingest, IngestReport},
     slot::Slot,
@@ -388,7 +388,29 @@ impl Actor for PollerActor {
     }
 }
 
-super::lifecycle!(PollerActor, "poller");
+impl Handler<Ping> for PollerActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Ping, _: &mut Context<Self>) {
+        fail::fail_point!("poller.Ping");
+    }
+}
+
+impl Handler<Quit> for PollerActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Quit, ctx: &mut Context<Self>) {
+        fail::fail_point!("poller.Quit");
+        // Successes are stored now and then only; the next process is to go on from the last. The store quits later.
+        if self.memory.clock().last_success_ms().is_some() {
+            self.links.store.tell(SaveSourceState {
+                source: self.id.clone(),
+                state: self.memory.source_state(),
+            });
+        }
+        ctx.stop();
+    }
+}
 
 impl Handler<Pause> for PollerActor {
     // The state changes at once; only storing it is waited for, beside other messages.

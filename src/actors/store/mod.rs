@@ -67,7 +67,8 @@ pub struct Published {
     pub is_new: bool,
 }
 
-/// Keeps a source's accepted input. Sent by the `ConfigServiceActor`; answered at once, written soon.
+/// Keeps a source's accepted input. Sent by the `ConfigServiceActor`; answered when one copy is durable or a moment has
+/// passed, so that no snapshot outlives a crash without the input it was made of.
 #[derive(Clone, Message)]
 #[rtype(result = "()")]
 pub struct SaveInput {
@@ -193,6 +194,8 @@ pub struct StoreContext {
     pub settings: settings::Database,
     /// One publish at a time.
     publishing: tokio::sync::Mutex<()>,
+    /// One flush to the database at a time: the last one must not close it under another.
+    flushing: tokio::sync::Mutex<()>,
 }
 
 impl StoreContext {
@@ -204,14 +207,14 @@ impl StoreContext {
         metrics: Arc<Metrics>,
         settings: settings::Database,
     ) -> Arc<Self> {
-        let publishing = tokio::sync::Mutex::new(());
         let context = Self {
             store,
             memory,
             board,
             metrics,
             settings,
-            publishing,
+            publishing: tokio::sync::Mutex::default(),
+            flushing: tokio::sync::Mutex::default(),
         };
         for environment in context.board.environments() {
             context.metrics.environment_known(&environment.name);
@@ -314,12 +317,18 @@ impl Handler<Publish> for StoreActor {
 }
 
 impl Handler<SaveInput> for StoreActor {
-    type Result = ();
+    // The answer waits for one durable copy, beside other messages; the flush writes the other.
+    type Result = ResponseActFuture<Self, ()>;
 
-    fn handle(&mut self, message: SaveInput, ctx: &mut Context<Self>) {
+    fn handle(&mut self, message: SaveInput, _: &mut Context<Self>) -> Self::Result {
         fail::fail_point!("store.SaveInput");
-        self.context.memory.set_input(message.input);
-        self.flush(ctx);
+        self.context.memory.set_input(Arc::clone(&message.input));
+        let context = Arc::clone(&self.context);
+        let save = async move {
+            fail::fail_point!("store.save_input_future");
+            context.write_first_copy(&message.input).await;
+        };
+        Box::pin(wrap_future::<_, Self>(save).map(|(), this, ctx| this.flush(ctx)))
     }
 }
 
