@@ -61,7 +61,7 @@ impl Trigger {
             | (
                 "store",
                 "GetSnapshot" | "Publish" | "publish_future" | "compress" | "SaveInput"
-                | "LoadInputs" | "flush_future",
+                | "save_input_future" | "LoadInputs" | "flush_future",
             ) => Self::Poll,
             ("client", "Unfollow" | "follow")
             | ("poller", "Pause" | "pause_future" | "Resume" | "resume_future")
