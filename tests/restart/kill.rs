@@ -39,7 +39,7 @@ impl Dice {
 /// What the reader was served, over all lives of the service.
 #[derive(Default)]
 struct Seen {
-    /// Revision → ETag of the snapshot.
+    /// Revision → entity tag of the snapshot.
     tags: BTreeMap<u64, String>,
     /// Highest value of the counter that the upstream only raises.
     counter: u64,
@@ -127,14 +127,14 @@ fn folder(bed: &Bed) -> std::path::PathBuf {
 }
 
 async fn kill_again_and_again(backend: &Backend, kills: usize) {
-    let seed = u64::try_from(stitchd::clock::now_ms()).unwrap() | 1;
-    say(&format!("kills on {}: seed {seed}", backend.name));
-    let mut dice = Dice(seed);
+    let luck = u64::try_from(stitchd::clock::now_ms()).unwrap() | 1;
+    say(&format!("kills on {}: seed {luck}", backend.name));
+    let mut dice = Dice(luck);
     let bed = bed_on(backend);
     let folder = folder(&bed);
     let seen = Arc::new(Mutex::new(Seen::default()));
     let at = watch::Sender::new(None);
-    let reading = read_on(at.subscribe(), Arc::clone(&seen));
+    let reader = read_on(at.subscribe(), Arc::clone(&seen));
     let changing = change_on(bed.upstream.state());
     let http = crate::support::client();
 
@@ -157,10 +157,7 @@ async fn kill_again_and_again(backend: &Backend, kills: usize) {
             if !is_loaded {
                 eventually("the first revision is served", async || {
                     let is_loaded = seen.lock().highest() > 0;
-                    assert!(
-                        process.is_running() && !reading.is_finished(),
-                        "seed {seed}"
-                    );
+                    assert!(process.is_running() && !reader.is_finished(), "seed {luck}");
                     is_loaded.then_some(())
                 })
                 .await;
@@ -175,8 +172,8 @@ async fn kill_again_and_again(backend: &Backend, kills: usize) {
         at.send_replace(None);
         bed.upstream.come_back().unwrap();
         assert!(
-            !reading.is_finished(),
-            "a read failed after kill {kill}, seed {seed}"
+            !reader.is_finished(),
+            "a read failed after kill {kill}, seed {luck}"
         );
     }
 
@@ -186,17 +183,17 @@ async fn kill_again_and_again(backend: &Backend, kills: usize) {
     read(&http, &data, &seen).await.unwrap();
     process.signal("TERM");
     assert_eq!(process.ended().await.code(), Some(0));
-    reading.abort();
+    reader.abort();
     changing.abort();
-    let seen = std::mem::take(&mut *seen.lock());
-    let (revision, counter) = (seen.highest(), seen.counter);
+    let all = std::mem::take(&mut *seen.lock());
+    let (revision, counter) = (all.highest(), all.counter);
     say(&format!(
         "kills on {}: {} reads, {} revisions seen, the last {revision} with counter {counter}",
         backend.name,
-        seen.reads,
-        seen.tags.len()
+        all.reads,
+        all.tags.len()
     ));
-    check_kept(backend, &bed, &seen).await;
+    check_kept(backend, &bed, &all).await;
 }
 
 /// Every revision that was ever served is in the database, or was so recent at a kill that the backup has it.

@@ -1,4 +1,4 @@
-//! What a restart, an outage or a kill must not change: bytes, ETags, revision numbers, pauses, ages.
+//! What a restart, an outage or a kill must not change: bytes, entity tags, revision numbers, pauses, ages.
 
 #![allow(
     clippy::disallowed_methods,
@@ -63,7 +63,7 @@ struct Face {
 }
 
 impl Face {
-    /// ETags by route: what moves exactly when the route's bytes do.
+    /// Entity tags by route: what moves exactly when the route's bytes do.
     fn etags(&self) -> BTreeMap<&str, &str> {
         self.routes
             .iter()

@@ -122,6 +122,40 @@ async fn read_answer(stream: &mut TcpStream) -> Read {
     }
 }
 
+/// Four clients that ask all the time.
+async fn put_load(
+    data: &str,
+    is_stopping: &Arc<AtomicBool>,
+    count: &Arc<AtomicUsize>,
+) -> JoinSet<()> {
+    let mut readers = JoinSet::new();
+    for _ in 0..4 {
+        let (stop, count) = (Arc::clone(is_stopping), Arc::clone(count));
+        readers.spawn(keep_asking(host(data).to_owned(), stop, count));
+    }
+    eventually("there is load", async || {
+        (count.load(Ordering::Relaxed) > 20).then_some(())
+    })
+    .await;
+    readers
+}
+
+/// The order of a stop, and nothing to complain about.
+fn check_log(log: &[String]) {
+    let line = |text: &str| {
+        let found = log.iter().position(|line| line.contains(text));
+        found.unwrap_or_else(|| panic!("`{text}` was not logged: {log:#?}"))
+    };
+    let order = ["data on http", "received SIGTERM", "stopping", "stopped"].map(line);
+    assert!(order.is_sorted(), "{log:#?}");
+    assert!(
+        !log.iter()
+            .any(|line| (line.contains("ERROR") || line.contains("WARN"))
+                && !line.contains("without a durable copy")),
+        "{log:#?}"
+    );
+}
+
 #[tokio::test]
 async fn a_stop_under_load_cuts_nothing_and_a_second_start_is_fine() {
     let bed = Bed::new();
@@ -154,19 +188,7 @@ async fn a_stop_under_load_cuts_nothing_and_a_second_start_is_fine() {
     let mut head = vec![0; 4096];
     let taken = slow.read(&mut head).await.unwrap();
     let (is_stopping, count) = (Arc::new(AtomicBool::new(false)), Arc::default());
-    let mut readers = JoinSet::new();
-    for _ in 0..4 {
-        let host = host(&data).to_owned();
-        readers.spawn(keep_asking(
-            host,
-            Arc::clone(&is_stopping),
-            Arc::clone(&count),
-        ));
-    }
-    eventually("there is load", async || {
-        (count.load(Ordering::Relaxed) > 20).then_some(())
-    })
-    .await;
+    let mut readers = put_load(&data, &is_stopping, &count).await;
 
     is_stopping.store(true, Ordering::SeqCst);
     let stopping = Instant::now();
@@ -200,19 +222,7 @@ async fn a_stop_under_load_cuts_nothing_and_a_second_start_is_fine() {
     assert_eq!(status.code(), Some(0));
     // `shutdown_grace` is 2 s for requests; nothing here needs it.
     assert!(took < Duration::from_secs(5), "{took:?}");
-    let log = process.log();
-    let line = |text: &str| {
-        let found = log.iter().position(|line| line.contains(text));
-        found.unwrap_or_else(|| panic!("`{text}` was not logged: {log:#?}"))
-    };
-    let order = ["data on http", "received SIGTERM", "stopping", "stopped"].map(line);
-    assert!(order.is_sorted(), "{log:#?}");
-    assert!(
-        !log.iter()
-            .any(|line| (line.contains("ERROR") || line.contains("WARN"))
-                && !line.contains("without a durable copy")),
-        "{log:#?}"
-    );
+    check_log(&process.log());
 
     bed.upstream.go_down().await.unwrap();
     let mut process = Process::serve(&folder);

@@ -300,7 +300,7 @@ impl Drop for TestApp {
     }
 }
 
-/// A client without surprises: no proxy, and identity bodies, whose ETag does not depend on how far compression is.
+/// A client without surprises: no proxy, and identity bodies, whose entity tag does not depend on how far compression is.
 pub fn client() -> reqwest::Client {
     stitchd::sources::install_tls_provider();
     reqwest::Client::builder()
