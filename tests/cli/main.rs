@@ -16,6 +16,7 @@ mod commands;
 mod demo;
 mod layers;
 mod serve;
+mod traces;
 
 use std::{fs, path::Path};
 
