@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use crate::{
     actors::{
-        Board, Handles, Member, Slot, SourceHandles,
+        Board, ClientSlot, Handles, Member, PollerSlot, Slot, SourceHandles,
         client::ClientActor,
         config_service::{ConfigLinks, ConfigMemory, ConfigServiceActor},
         poller::{PollerActor, PollerLinks, PollerMemory},
@@ -71,6 +71,11 @@ impl App {
     ///
     /// Fails when a port is taken or a setting cannot be used; a database or an upstream that is away fails nothing.
     pub async fn start(settings: Settings) -> anyhow::Result<Self> {
+        Self::start_with(settings, Policy::default()).await
+    }
+
+    /// [`Self::start`] with a patience of its own in the supervision of actors.
+    pub async fn start_with(settings: Settings, policy: Policy) -> anyhow::Result<Self> {
         let settings = with_override_file(settings);
         crate::sources::install_tls_provider();
         let admin_listener =
@@ -83,13 +88,13 @@ impl App {
             .map(|cell| cell.name.to_string())
             .collect();
         let memory = StoreMemory::restored(store.load(&environments).await?);
-        let (handles, tree) = build(&settings, &board, &metrics, store, memory);
+        let (handles, tree) = build(&settings, policy, &board, &metrics, store, memory);
         let tree = Arc::new(tree);
         let supervisor = start_supervisor(&handles, &tree);
         until_up(&handles).await;
         let shared = Shared::new(&settings, handles.clone(), Arc::clone(&metrics));
         let admin = start_admin(&shared, admin_listener)?;
-        let data = start_data(&settings, &shared, &board).await?;
+        let data = start_data(&settings, &shared, &board)?;
         for source in settings
             .sources
             .iter()
@@ -196,12 +201,13 @@ fn with_override_file(mut settings: Settings) -> Settings {
 /// Makes the slots and says how each actor is made; starts nothing.
 fn build(
     settings: &Settings,
+    policy: Policy,
     board: &Arc<Board>,
     metrics: &Arc<Metrics>,
     store: Store,
     memory: StoreMemory,
 ) -> (Handles, Tree) {
-    let mut tree = Tree::new(Arc::clone(metrics), Policy::default());
+    let mut tree = Tree::new(Arc::clone(metrics), policy);
     let mut members: Vec<Arc<dyn Member>> = Vec::new();
     let states: BTreeMap<&str, _> = settings
         .sources
@@ -244,26 +250,13 @@ fn build(
             .expect("the board has a clock for every source");
         let poller_memory = Arc::new(PollerMemory::new(clock, states[source.id.as_str()].clone()));
         if source.enabled {
-            let client = Slot::<ClientActor>::new("client", &source.id);
-            let poller = Slot::<PollerActor>::new("poller", &source.id);
-            let (made_from, to_poller) = (source.clone(), Arc::clone(&poller));
-            tree.add(&client, move || {
-                ClientActor::new(&made_from, Arc::clone(&to_poller))
-            });
             let links = PollerLinks {
-                client: Arc::clone(&client),
+                client: Slot::<ClientActor>::new("client", &source.id),
                 config: Arc::clone(&config_slot),
                 store: Arc::clone(&store_slot),
                 metrics: Arc::clone(metrics),
             };
-            let made_from = Arc::new(source.clone());
-            tree.add(&poller, move || {
-                PollerActor::new(
-                    Arc::clone(&made_from),
-                    Arc::clone(&poller_memory),
-                    links.clone(),
-                )
-            });
+            let (client, poller) = add_source(&mut tree, source, poller_memory, links);
             members.push(Arc::clone(&client) as Arc<dyn Member>);
             members.push(Arc::clone(&poller) as Arc<dyn Member>);
             handles.actors = Some((client, poller));
@@ -286,6 +279,26 @@ fn build(
         },
         tree,
     )
+}
+
+/// Adds a source's client and poller to the tree.
+fn add_source(
+    tree: &mut Tree,
+    source: &Source,
+    memory: Arc<PollerMemory>,
+    links: PollerLinks,
+) -> (ClientSlot, PollerSlot) {
+    let client = Arc::clone(&links.client);
+    let poller = Slot::<PollerActor>::new("poller", &source.id);
+    let (made_from, to_poller) = (source.clone(), Arc::clone(&poller));
+    tree.add(&client, move || {
+        ClientActor::new(&made_from, Arc::clone(&to_poller))
+    });
+    let made_from = Arc::new(source.clone());
+    tree.add(&poller, move || {
+        PollerActor::new(Arc::clone(&made_from), Arc::clone(&memory), links.clone())
+    });
+    (client, poller)
 }
 
 fn start_supervisor(handles: &Handles, tree: &Arc<Tree>) -> Supervisor {
@@ -317,7 +330,7 @@ fn start_admin(shared: &Arc<Shared>, listener: TcpListener) -> anyhow::Result<Ru
 }
 
 /// Opens the data port now, or with the first snapshot when the settings say so.
-async fn start_data(
+fn start_data(
     settings: &Settings,
     shared: &Arc<Shared>,
     board: &Arc<Board>,

@@ -251,7 +251,7 @@ impl Metrics {
         );
     }
 
-    /// OpenMetrics text of everything.
+    /// `OpenMetrics` text of everything.
     pub fn encode(&self) -> String {
         let _one_at_a_time = self.encoding.lock();
         let mut text = String::new();

@@ -1,5 +1,7 @@
 //! Logs to standard error, and traces to an OTLP collector where one is set.
 //!
+//! Spans are at debug level: without a collector, and with the usual log filter, they are never made.
+//!
 //! To be started before any async runtime: the exporter has a thread of its own, and shutting it down on a
 //! single-threaded runtime would hang.
 
@@ -10,7 +12,10 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{Protocol, WithExportConfig as _};
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
 use tracing_subscriber::{
-    EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    EnvFilter, Layer as _,
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
 };
 
 use crate::settings::{LogFormat, Telemetry};
@@ -32,7 +37,7 @@ impl Drop for TelemetryGuard {
 ///
 /// Fails when the filter cannot be read or the collector's URL cannot be used.
 pub fn start(settings: &Telemetry) -> anyhow::Result<TelemetryGuard> {
-    let filter = EnvFilter::try_new(&settings.log_filter)
+    let filter = EnvFilter::try_new(with_quiet_driver(&settings.log_filter))
         .with_context(|| format!("`telemetry.log_filter` is `{}`", settings.log_filter))?;
     let lines = match settings.log_format {
         LogFormat::Json => tracing_subscriber::fmt::layer()
@@ -53,7 +58,7 @@ pub fn start(settings: &Telemetry) -> anyhow::Result<TelemetryGuard> {
     let spans = traces.as_ref().map(|traces| {
         tracing_opentelemetry::layer()
             .with_tracer(traces.tracer("stitchd"))
-            .with_filter(tracing_subscriber::filter::LevelFilter::INFO)
+            .with_filter(Targets::new().with_target("stitchd", LevelFilter::DEBUG))
     });
     tracing_subscriber::registry()
         .with(lines.with_filter(filter))
@@ -61,6 +66,16 @@ pub fn start(settings: &Telemetry) -> anyhow::Result<TelemetryGuard> {
         .try_init()
         .context("failed to start logging")?;
     Ok(TelemetryGuard { traces })
+}
+
+/// The database driver logs each broken connection; the store says once that the database is away, and that it is back.
+/// Who names the driver in the filter hears it.
+fn with_quiet_driver(filter: &str) -> String {
+    if filter.is_empty() || filter.contains("sqlx") {
+        filter.to_owned()
+    } else {
+        format!("{filter},sqlx=error")
+    }
 }
 
 fn exporter(endpoint: &str) -> anyhow::Result<SdkTracerProvider> {

@@ -1,7 +1,7 @@
 //! What readers may look at without asking an actor: a revision counter per environment, a clock per source.
 //!
 //! The board belongs to the slots, not to an actor: it is made once at start and outlives every incarnation. The
-//! StoreActor writes revisions after it has swapped a snapshot in; the ConfigServiceActor writes the clocks.
+//! `StoreActor` writes revisions after it has swapped a snapshot in; the `ConfigServiceActor` writes the clocks.
 
 use std::{
     collections::BTreeMap,

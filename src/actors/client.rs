@@ -4,9 +4,9 @@
 //! conditional requests, paging, timeouts, retries within one fetch, limits, decryption. Knows nothing of what the
 //! bytes mean and keeps no schedule.
 //!
-//! Messages in: [`Fetch`], [`Follow`], [`Unfollow`]. Messages out: `UpstreamChanged` to its PollerActor, left without
+//! Messages in: [`Fetch`], [`Follow`], [`Unfollow`]. Messages out: `UpstreamChanged` to its `PollerActor`, left without
 //! waiting. A failure is a value in the answer, never the end of the actor. A restart makes a new HTTP client and
-//! forgets the rate-limit budget; the PollerActor asks for the stream again after its next poll.
+//! forgets the rate-limit budget; the `PollerActor` asks for the stream again after its next poll.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ use crate::{
     sources::{Driver, FetchError, Fetched, StreamTarget, Validators},
 };
 
-/// Fetches everything once. Sent by the PollerActor; the answer holds an outcome per part.
+/// Fetches everything once. Sent by the `PollerActor`; the answer holds an outcome per part.
 #[derive(Clone, Message)]
 #[rtype(result = "Result<Fetched, FetchError>")]
 pub struct Fetch {
@@ -34,7 +34,7 @@ pub struct Fetch {
     pub validators: Validators,
 }
 
-/// Follows the upstream's event streams from now on. Sent by the PollerActor after each poll; repeating it is free.
+/// Follows the upstream's event streams from now on. Sent by the `PollerActor` after each poll; repeating it is free.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Follow {
@@ -42,7 +42,7 @@ pub struct Follow {
     pub targets: Vec<StreamTarget>,
 }
 
-/// Stops following. Sent by the PollerActor when it is paused.
+/// Stops following. Sent by the `PollerActor` when it is paused.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Unfollow;

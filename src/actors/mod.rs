@@ -56,16 +56,18 @@ macro_rules! lifecycle {
 }
 pub(crate) use lifecycle;
 
+/// The slot of a source's client.
+pub type ClientSlot = Arc<Slot<client::ClientActor>>;
+/// The slot of a source's poller.
+pub type PollerSlot = Arc<Slot<poller::PollerActor>>;
+
 /// The slots of one source's actors.
 #[derive(Clone)]
 pub struct SourceHandles {
     /// Environment the source feeds.
     pub environment: String,
     /// Its client and poller; `None` when the source is disabled.
-    pub actors: Option<(
-        Arc<Slot<client::ClientActor>>,
-        Arc<Slot<poller::PollerActor>>,
-    )>,
+    pub actors: Option<(ClientSlot, PollerSlot)>,
 }
 
 /// Everything the HTTP layer may reach.

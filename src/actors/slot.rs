@@ -194,14 +194,16 @@ impl<A: Actor<Context = Context<A>>> Slot<A> {
         self.health.send_replace(health);
     }
 
-    pub(super) fn record_exit(&self, cause: &'static str, text: String) {
+    pub(super) fn record_exit(&self, cause: &'static str, text: String, is_degraded: bool) {
         let mut record = self.record.lock();
         *record.restarts.entry(cause).or_default() += 1;
         record.last_exit = Some(text);
+        record.is_degraded = is_degraded;
     }
 
-    pub(super) fn set_degraded(&self, is_degraded: bool) {
-        self.record.lock().is_degraded = is_degraded;
+    /// Notes that it has been up for long enough to count as well.
+    pub(super) fn set_calm(&self) {
+        self.record.lock().is_degraded = false;
     }
 
     /// Waits until an incarnation is up.

@@ -60,9 +60,9 @@ fn check_payload(path: &Path, settings: &Settings) -> anyhow::Result<bool> {
     let name = path.display();
     match issues(&raw.into(), settings, clock::now()) {
         Ok((summary, issues)) => {
-            issues
-                .iter()
-                .for_each(|issue| line(&format!("{name}: {issue}")));
+            for issue in &issues {
+                line(&format!("{name}: {issue}"));
+            }
             line(&format!("{name}: {summary}, {} issue(s)", issues.len()));
             Ok(issues
                 .iter()

@@ -23,7 +23,7 @@ use crate::actors::{
     poller::{ForcePoll, Pause, PollReport, Resume},
 };
 
-/// How long a poller may take to pause or resume; storing a pause is part of it.
+/// How long a poller may take to pause or resume, storing it included; how long a poll waits for one to be up.
 const ASK_LIMIT: Duration = Duration::from_secs(2);
 /// How long an answer waits for the outcome of a poll; the poll itself goes on.
 const POLL_LIMIT: Duration = Duration::from_secs(30);
@@ -118,18 +118,22 @@ impl Order {
         let done = match self.verb {
             Verb::Pause => Done::State(
                 poller
-                    .ask(Pause { by, reason }, ASK_LIMIT)
+                    .ask_again(Pause { by, reason }, ASK_LIMIT)
                     .await?
                     .state
                     .as_str(),
             ),
             Verb::Resume => Done::State(
                 poller
-                    .ask(Resume { by, reason }, ASK_LIMIT)
+                    .ask_again(Resume { by, reason }, ASK_LIMIT)
                     .await?
                     .state
                     .as_str(),
             ),
+            // An actor that stays down is told at once; one that dies during the poll is asked again.
+            Verb::Poll if !poller.wait_up(ASK_LIMIT).await => {
+                return Err(AskError::Down("poller").into());
+            }
             Verb::Poll => match poller.ask_again(ForcePoll, POLL_LIMIT).await {
                 Ok(report) => Done::Polled(report),
                 Err(AskError::Timeout(_)) => Done::Running,

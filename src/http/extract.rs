@@ -36,10 +36,19 @@ where
     if body.trim_ascii().is_empty() {
         return Ok(T::default());
     }
+    // A derived `Deserialize` would take `["deploy"]` for `{"reason":"deploy"}`.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(ApiError::bad_request("body", "is not a JSON object"));
+    }
     let mut json = serde_json::Deserializer::from_slice(&body);
     let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
-        let field = if path == "." { "body".to_owned() } else { path };
+        // `.` is the body itself, `?` a place that cannot be named because the text is not JSON.
+        let field = if matches!(path.as_str(), "." | "?") {
+            "body".to_owned()
+        } else {
+            path
+        };
         ApiError::bad_request(field, error.inner().to_string())
     })?;
     json.end()

@@ -152,7 +152,7 @@ fn degraded(shared: &Shared, store: Option<&StoreStatus>) -> Vec<String> {
     list
 }
 
-/// `GET /metrics`: OpenMetrics text.
+/// `GET /metrics`: `OpenMetrics` text.
 pub(super) async fn metrics(state: web::Data<HttpState>) -> HttpResponse {
     let shared = &state.shared;
     for clock in shared.handles.board.sources() {

@@ -39,7 +39,7 @@ use actix_web::{
 use self::{
     control::Verb,
     error::ApiError,
-    observe::{RouteStats, observe},
+    observe::{RouteCounters, observe},
 };
 pub use self::{
     server::{admin_server, data_server},
@@ -101,7 +101,7 @@ fn no_probes(_: &str) -> Vec<String> {
 }
 
 /// A route that anybody may read and that carries no configuration.
-const fn open(
+pub const fn open(
     plane: Plane,
     path: &'static str,
     summary: &'static str,
@@ -266,8 +266,8 @@ pub fn admin_app(state: web::Data<HttpState>) -> impl FnOnce(&mut web::ServiceCo
     move |config| configure(config, Plane::Admin, state, ROUTES)
 }
 
-/// Builds the services of one plane from a table.
-fn configure(
+/// Builds the services of one plane from a table; public so that benchmarks can add routes of their own to it.
+pub fn configure(
     config: &mut web::ServiceConfig,
     plane: Plane,
     state: web::Data<HttpState>,
@@ -286,7 +286,7 @@ fn configure(
     }
     for path in order {
         let entries = &paths[path];
-        let stats = RouteStats::new(&shared, plane, path);
+        let counters = RouteCounters::new(&shared, plane, path);
         let allow = entries
             .iter()
             .flat_map(|route| route.methods)
@@ -294,23 +294,23 @@ fn configure(
             .collect::<Vec<_>>()
             .join(", ");
         let resource = entries.iter().fold(web::resource(path), |resource, route| {
-            resource.route(service(route, Rc::clone(&stats)))
+            resource.route(service(route, Rc::clone(&counters)))
         });
         let refuse = web::route().to(move || {
             let allow = allow.clone();
             async move { Err::<&str, _>(ApiError::MethodNotAllowed(allow)) }
         });
-        config.service(resource.default_service(observed(refuse, stats)));
+        config.service(resource.default_service(observed(refuse, counters)));
     }
     let unknown = web::route().to(async || Err::<&str, _>(ApiError::UnknownPath));
     config.default_service(observed(
         unknown,
-        RouteStats::new(&shared, plane, "unmatched"),
+        RouteCounters::new(&shared, plane, "unmatched"),
     ));
 }
 
 /// One entry's handler behind its role check and the common middleware.
-fn service(route: &'static Route, stats: Rc<RouteStats>) -> actix_web::Route {
+fn service(route: &'static Route, counters: Rc<RouteCounters>) -> actix_web::Route {
     let mut handler = (route.handler)();
     if let Some(role) = route.role {
         let check = move |request: ServiceRequest, next: Next<BoxBody>| {
@@ -318,7 +318,7 @@ fn service(route: &'static Route, stats: Rc<RouteStats>) -> actix_web::Route {
         };
         handler = handler.wrap(from_fn(check));
     }
-    observed(handler, stats).guard(fn_guard(|context| {
+    observed(handler, counters).guard(fn_guard(|context| {
         is_one_of(&context.head().method, route.methods)
     }))
 }
@@ -327,10 +327,10 @@ fn is_one_of(method: &Method, methods: &[&str]) -> bool {
     methods.contains(&method.as_str())
 }
 
-fn observed(route: actix_web::Route, stats: Rc<RouteStats>) -> actix_web::Route {
+fn observed(route: actix_web::Route, counters: Rc<RouteCounters>) -> actix_web::Route {
     route.wrap(from_fn(
         move |request: ServiceRequest, next: Next<BoxBody>| {
-            observe(Rc::clone(&stats), request, next)
+            observe(Rc::clone(&counters), request, next)
         },
     ))
 }

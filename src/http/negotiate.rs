@@ -157,7 +157,7 @@ pub(super) fn if_none_match(headers: &HeaderMap, tags: &[HeaderValue], preferred
 mod tests {
     use super::*;
 
-    fn headers(name: actix_web::http::header::HeaderName, values: &[&str]) -> HeaderMap {
+    fn headers(name: &actix_web::http::header::HeaderName, values: &[&str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(name.clone(), HeaderValue::from_str(value).unwrap());
@@ -169,7 +169,7 @@ mod tests {
     fn the_coding_follows_q_values_then_our_preference() {
         let check = |accept: &[&str], expected| {
             assert_eq!(
-                coding(&headers(ACCEPT_ENCODING, accept)),
+                coding(&headers(&ACCEPT_ENCODING, accept)),
                 expected,
                 "{accept:?}"
             );
@@ -204,7 +204,7 @@ mod tests {
         let tags = ["\"t-br\"", "\"t-zstd\"", "\"t-gzip\"", "\"t\""].map(HeaderValue::from_static);
         let check = |sent: &[&str], expected| {
             assert_eq!(
-                if_none_match(&headers(IF_NONE_MATCH, sent), &tags, 3),
+                if_none_match(&headers(&IF_NONE_MATCH, sent), &tags, 3),
                 expected,
                 "{sent:?}"
             );

@@ -1,8 +1,8 @@
 //! Around every handler: a request id, a counter, a log line, and an answer even when the handler panics.
 //!
-//! Each route of each worker has its own [`RouteStats`], so that a request costs one atomic addition.
+//! Each route of each worker has its own [`RouteCounters`], so that a request costs one atomic addition.
 
-use std::{any::Any, panic::AssertUnwindSafe, rc::Rc, sync::Arc};
+use std::{panic::AssertUnwindSafe, rc::Rc, sync::Arc};
 
 use actix_web::{
     Error,
@@ -19,6 +19,7 @@ use prometheus_client::metrics::counter::Counter;
 use tracing::{Instrument as _, debug, debug_span, error};
 
 use super::{Plane, error::ApiError, state::Shared};
+use crate::actors::supervisor::panic_text;
 
 /// Header in which a request id is taken and given.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -28,13 +29,13 @@ const REQUEST_ID_BYTES_MAX: usize = 64;
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// The counters of one route in one worker.
-pub(super) struct RouteStats {
+pub(super) struct RouteCounters {
     shared: Arc<Shared>,
     route: &'static str,
     classes: [Counter; 5],
 }
 
-impl RouteStats {
+impl RouteCounters {
     /// `route` is the path's template, never what a client sent.
     pub(super) fn new(shared: &Arc<Shared>, plane: Plane, route: &'static str) -> Rc<Self> {
         let classes = CLASSES.map(|class| shared.metrics.requests(plane.as_str(), route, class));
@@ -68,16 +69,16 @@ fn request_id(headers: &HeaderMap, shared: &Shared) -> HeaderValue {
 
 /// Runs a handler and sees to everything that all of them have in common.
 ///
-/// The span is at debug level: with the usual filter it costs nothing; traces need `stitchd::http=debug`.
+/// The span is at debug level: with the usual filter it costs nothing, a trace collector gets it all the same.
 pub(super) async fn observe(
-    stats: Rc<RouteStats>,
+    counters: Rc<RouteCounters>,
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse, Error> {
-    let id = request_id(request.headers(), &stats.shared);
+    let id = request_id(request.headers(), &counters.shared);
     let id_text = id.to_str().unwrap_or_default();
     let span =
-        debug_span!("request", id = id_text, method = %request.method(), route = stats.route);
+        debug_span!("request", id = id_text, method = %request.method(), route = counters.route);
     // Routing is over, so a second handle to the request is allowed; the answer to a panic needs it.
     let handle = request.request().clone();
     let answer = AssertUnwindSafe(async move { next.call(request).await }).catch_unwind();
@@ -85,25 +86,25 @@ pub(super) async fn observe(
         Ok(Ok(response)) => response,
         Ok(Err(error)) => ServiceResponse::from_err(error, handle),
         Err(panic) => {
-            stats.shared.metrics.handler_panicked();
+            counters.shared.metrics.handler_panicked();
             let text = panic_text(&*panic);
             error!(
                 request.id = id_text,
-                route = stats.route,
+                route = counters.route,
                 "a handler of {} panicked: {text}",
-                stats.route
+                counters.route
             );
             ServiceResponse::new(handle, ApiError::Internal.respond(Some(id_text)))
         }
     };
     let status = response.status();
-    stats.count(status);
+    counters.count(status);
     if status.is_server_error() {
-        response = explain(response, &stats, id_text);
+        response = explain(response, &counters, id_text);
     }
     debug!(
         request.id = id_text,
-        route = stats.route,
+        route = counters.route,
         status = status.as_u16(),
         "answered {status}"
     );
@@ -112,7 +113,7 @@ pub(super) async fn observe(
 }
 
 /// Logs what deserves it, and puts the request id into a failure's body.
-fn explain(response: ServiceResponse, stats: &RouteStats, id: &str) -> ServiceResponse {
+fn explain(response: ServiceResponse, counters: &RouteCounters, id: &str) -> ServiceResponse {
     let Some(failure) = response
         .response()
         .error()
@@ -124,19 +125,12 @@ fn explain(response: ServiceResponse, stats: &RouteStats, id: &str) -> ServiceRe
         let status = response.status();
         error!(
             request.id = id,
-            route = stats.route,
+            route = counters.route,
             "answered {status} on {}: {failure}",
-            stats.route
+            counters.route
         );
     }
     let body = failure.respond(Some(id));
     let (request, _) = response.into_parts();
     ServiceResponse::new(request, body)
-}
-
-/// The message of a panic, where it has one.
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("unknown")
 }

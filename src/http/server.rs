@@ -11,7 +11,7 @@ use actix_web::{App, HttpServer, dev::Server, rt, web};
 use super::{HttpState, Shared, admin_app, cors, data_app};
 
 /// How long a peer may leave data untaken before its connection is reset, keep-alive comments of streams included.
-const BLOCKED_LIMIT: Duration = Duration::from_secs(60);
+const BLOCKED_LIMIT: Duration = Duration::from_mins(1);
 /// Connections the admin plane holds at once: people, probes and scrapers.
 const ADMIN_CONNECTIONS_MAX: usize = 1024;
 

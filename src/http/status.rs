@@ -19,7 +19,7 @@ use crate::{
     actors::{
         AskError, Latest, SourceHandles,
         config_service::{FunnelStatus, GetFunnelStatus, GetIssues},
-        poller::{GetPollerStatus, PollerStatus},
+        poller::{GetPollerStatus, Outcome, PollerStatus},
         store::{GetStoreStatus, StoreStatus},
     },
     model::Issue,
@@ -110,7 +110,7 @@ fn source_status(
         "last_attempt": rfc3339_or_null(status.and_then(|status| status.last_attempt_ms)),
         "last_success": rfc3339_or_null(clock.and_then(|clock| clock.last_success_ms())),
         "last_error": status.and_then(|status| status.last_error.clone()).or(failure),
-        "last_outcome": status.and_then(|status| status.last_outcome).map(|outcome| outcome.as_str()),
+        "last_outcome": status.and_then(|status| status.last_outcome).map(Outcome::as_str),
         "next_poll": rfc3339_or_null(status.and_then(|status| status.next_poll_ms)),
         "age_seconds": clock.and_then(|clock| clock.age_seconds()),
         "stale": clock.is_some_and(|clock| clock.is_stale()),

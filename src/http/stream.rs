@@ -7,12 +7,15 @@
 //! **A reader whose socket stays blocked** is dropped by the kernel: the data listener carries a `TCP_USER_TIMEOUT`
 //! (see `server.rs`), so data that the peer does not take for that long resets the connection, which ends the body.
 //! Keep-alive comments see to it that there is such data.
+//!
+//! `?events=N` ends the stream after N events, for callers that cannot end it themselves.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use bytes::Bytes;
 use futures_util::stream;
+use serde::Deserialize;
 use serde_json::json;
 use tokio::{
     sync::watch,
@@ -22,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     error::ApiError,
+    extract,
     state::{HttpState, StreamPermit},
 };
 use crate::{
@@ -34,6 +38,8 @@ const RECONNECT: &str = "retry: 3000\n\n";
 const KEEP_ALIVE: &str = ": keep-alive\n\n";
 /// Wait before the store is asked again for a revision that was announced but could not be had.
 const RETRY: Duration = Duration::from_millis(500);
+/// Most events that a caller may limit a stream to; whoever wants more does not want a limit.
+const EVENTS_MAX: u32 = 1000;
 
 /// Follows one environment for one client.
 pub(super) struct Follower {
@@ -42,6 +48,8 @@ pub(super) struct Follower {
     changed: watch::Receiver<u64>,
     /// Newest revision told; `None` before the first chunk was asked for.
     told: Option<u64>,
+    /// Events until the stream ends; `None`: it goes on.
+    events_left: Option<u32>,
     keep_alive: Duration,
     end: CancellationToken,
     _permit: StreamPermit,
@@ -59,6 +67,7 @@ impl Follower {
             cell: Arc::clone(cell),
             changed: cell.subscribe(),
             told: None,
+            events_left: None,
             keep_alive: state.shared.http.stream_keepalive,
             end: state.shared.end().clone(),
             _permit: permit,
@@ -67,7 +76,7 @@ impl Follower {
 
     /// The next chunk; `None` when the stream is to end.
     pub(super) async fn next(&mut self) -> Option<Bytes> {
-        if self.end.is_cancelled() {
+        if self.end.is_cancelled() || self.events_left == Some(0) {
             return None;
         }
         if self.told.is_none() {
@@ -109,6 +118,7 @@ impl Follower {
             return None;
         }
         self.told = Some(snapshot.revision);
+        self.events_left = self.events_left.map(|left| left.saturating_sub(1));
         Some(event(&snapshot))
     }
 }
@@ -122,6 +132,26 @@ fn event(snapshot: &Snapshot) -> String {
     format!("event: revision\nid: {revision}\ndata: {data}\n\n")
 }
 
+#[derive(Deserialize)]
+struct Query {
+    events: Option<String>,
+}
+
+/// How many events the caller wants; `None`: all there will ever be.
+fn events_wanted(query: &str) -> Result<Option<u32>, ApiError> {
+    let query: Query = extract::query(query)?;
+    let Some(text) = query.events else {
+        return Ok(None);
+    };
+    match text.parse() {
+        Ok(number @ 1..=EVENTS_MAX) => Ok(Some(number)),
+        _ => Err(ApiError::bad_request(
+            "events",
+            format!("use a number from 1 to {EVENTS_MAX}"),
+        )),
+    }
+}
+
 /// `GET /v1/stream/{environment}`.
 pub(super) async fn follow(
     request: HttpRequest,
@@ -131,7 +161,11 @@ pub(super) async fn follow(
     let Some(cell) = state.reader.board().environment(environment) else {
         return Err(state.unknown_environment());
     };
-    let follower = Follower::new(&state, cell, state.shared.streams.acquire()?);
+    let events_left = events_wanted(request.query_string())?;
+    let follower = Follower {
+        events_left,
+        ..Follower::new(&state, cell, state.shared.streams.acquire()?)
+    };
     let chunks = stream::unfold(follower, |mut follower| async move {
         let chunk = follower.next().await?;
         Some((Ok::<_, Infallible>(chunk), follower))
@@ -186,6 +220,35 @@ mod tests {
         follower.reader = newer.state().reader.clone();
         assert!(text(&mut follower).await.contains("id: 1007\n"));
         assert_eq!(text(&mut follower).await, KEEP_ALIVE);
+    }
+
+    #[test]
+    fn a_caller_may_ask_for_1_to_1000_events() {
+        assert_eq!(events_wanted("").unwrap(), None);
+        assert_eq!(events_wanted("events=1").unwrap(), Some(1));
+        assert_eq!(events_wanted("a=b&events=1000").unwrap(), Some(1000));
+        for bad in [
+            "events=0",
+            "events=1001",
+            "events=-1",
+            "events=two",
+            "events=",
+        ] {
+            assert_eq!(
+                events_wanted(bad).unwrap_err().code(),
+                "bad_request",
+                "{bad}"
+            );
+        }
+    }
+
+    #[rt::test]
+    async fn a_limited_stream_ends_after_its_last_event() {
+        let rig = Rig::loaded();
+        let mut follower = follower(&rig);
+        follower.events_left = Some(1);
+        assert!(text(&mut follower).await.contains("id: 7\n"));
+        assert!(follower.next().await.is_none());
     }
 
     #[rt::test]

@@ -180,7 +180,7 @@ impl SourceInput {
                     input.experiments = Some(ExperimentsPart {
                         raw,
                         list: Arc::new(list),
-                    })
+                    });
                 }
                 Err(refusal) => notes.push(refusal.to_string()),
             }

@@ -139,8 +139,8 @@ fn readable_path(tree: &Value, path: &serde_path_to_error::Path) -> String {
                 at = at.and_then(|value| value.get(index));
                 let id = at.and_then(|value| value.get("id")).and_then(Value::as_str);
                 match id.filter(|_| in_sources) {
-                    Some(id) => text.push_str(&format!(".{id}")),
-                    None => text.push_str(&format!("[{index}]")),
+                    Some(id) => text.extend([".", id]),
+                    None => text.extend(["[", &index.to_string(), "]"]),
                 }
                 in_sources = false;
             }
@@ -172,8 +172,8 @@ fn remove(tree: &mut Value, path: &serde_path_to_error::Path) -> bool {
     }
     match (last, at) {
         (Segment::Map { key }, Value::Object(map)) => map.shift_remove(key.as_str()).is_some(),
-        (Segment::Seq { index }, Value::Array(list)) if *index < list.len() => {
-            list.remove(*index);
+        (Segment::Seq { index }, Value::Array(items)) if *index < items.len() => {
+            items.remove(*index);
             true
         }
         _ => false,

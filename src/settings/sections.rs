@@ -258,8 +258,8 @@ impl Default for Http {
         Self {
             s_maxage: Duration::from_secs(10),
             stale_s_maxage: Duration::from_secs(5),
-            stale_while_revalidate: Duration::from_secs(86_400),
-            stale_if_error: Duration::from_secs(7 * 86_400),
+            stale_while_revalidate: Duration::from_hours(24),
+            stale_if_error: Duration::from_hours(7 * 24),
             cors_origins: vec!["*".to_owned()],
             stream_keepalive: Duration::from_secs(15),
         }
@@ -306,7 +306,7 @@ impl Default for Telemetry {
     fn default() -> Self {
         Self {
             log_format: LogFormat::Pretty,
-            log_filter: "info".to_owned(),
+            log_filter: "info,actix_server=warn,sea_orm_migration=warn".to_owned(),
             otlp_endpoint: String::new(),
         }
     }

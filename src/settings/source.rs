@@ -79,7 +79,7 @@ impl Default for Source {
             webhook_secret: None,
             webhook_secret_file: None,
             project: String::new(),
-            stale_after: Duration::from_secs(300),
+            stale_after: Duration::from_mins(5),
             allow_empty: false,
             poll: Poll::default(),
             guards: SourceGuards::default(),
@@ -186,13 +186,13 @@ impl Default for Poll {
     fn default() -> Self {
         Self {
             enabled: true,
-            interval: Duration::from_secs(60),
+            interval: Duration::from_mins(1),
             jitter: 0.1,
             connect_timeout: Duration::from_secs(1),
             timeout: Duration::from_secs(5),
             retries: 2,
             retry_backoff: Duration::from_millis(200),
-            failure_backoff_max: Duration::from_secs(600),
+            failure_backoff_max: Duration::from_mins(10),
             max_body_bytes: 33_554_432,
             streaming: true,
         }
@@ -247,7 +247,7 @@ impl Default for Fields {
             stream_name: "stream_name".to_owned(),
             contextual_attributes: "contextual_attributes".to_owned(),
             end: "end".to_owned(),
-            max_duration: Duration::from_secs(90 * 86_400),
+            max_duration: Duration::from_hours(90 * 24),
         }
     }
 }

@@ -189,9 +189,15 @@ impl Source {
                 key("secret_key")
             ));
         }
+        self.check_connections(has_rest && has_secret, problems);
+    }
+
+    /// `has_api`: the management API can be asked.
+    fn check_connections(&self, has_api: bool, problems: &mut Vec<String>) {
+        let key = |name: &str| format!("`sources.{}.{name}`", self.id);
         let has_list = match &self.connections {
             Connections::Mode(word) if word == "discover" => {
-                if !has_rest || !has_secret {
+                if !has_api {
                     problems.push(format!(
                         "{} is `discover`, which needs `rest_host` and `secret_key`",
                         key("connections")
@@ -233,7 +239,7 @@ impl Source {
                     key(&format!("connections[{i}].key"))
                 ));
             }
-            if connection.remote_eval && !(has_rest && has_secret) {
+            if connection.remote_eval && !has_api {
                 let name = key(&format!("connections[{i}].remote_eval"));
                 problems.push(format!("{name} needs `rest_host` and `secret_key`"));
             }

@@ -8,14 +8,17 @@
 //! - What is left is for the lists. While it is at least half of the limit, lists are read at every fetch.
 //! - Below half the rest of the window is divided into as many equal parts as reads are left, and the lists are read once
 //!   in each part: less often, but never not at all until the last request is gone.
-//! - A list that was never read is tried at once. After a 429, or with nothing left, nothing is sent until the time
-//!   is up.
+//! - A list that was never read is tried at once. After a 429 or a 503 with `Retry-After`, or with nothing left, nothing
+//!   is sent until the time is up.
 //!
 //! A list that takes more pages than the limit cannot be read; with 60 a minute that is above 6,000 experiments.
 
 use std::time::Duration;
 
-use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+use reqwest::{
+    StatusCode,
+    header::{DATE, HeaderMap, RETRY_AFTER},
+};
 use time::{PrimitiveDateTime, format_description::StaticFormatDescription, macros};
 use tokio::time::Instant;
 
@@ -77,14 +80,14 @@ impl Budget {
         self.closed_until = Some(now + wait);
     }
 
-    /// Time until requests are allowed again after a 429.
+    /// Time until requests are allowed again, where quiet was asked for.
     pub(super) fn closed_for(&self, now: Instant) -> Option<Duration> {
         self.closed_until
             .and_then(|until| until.checked_duration_since(now))
             .filter(|left| !left.is_zero())
     }
 
-    /// Time until one more request is allowed: after a 429, or with the window used up.
+    /// Time until one more request is allowed: quiet was asked for, or the window is used up.
     pub(super) fn wait(&self, now: Instant) -> Option<Duration> {
         self.closed_for(now).or_else(|| {
             self.current_window(now)
@@ -137,6 +140,15 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         .ok()
         .or_else(|| until(text, headers.get(DATE)?.to_str().ok()?.trim()))?;
     Some(wait.min(RETRY_AFTER_MAX))
+}
+
+/// How long nothing may be sent after an answer: a 429, or a 503 that says so.
+pub(super) fn quiet_after(status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => Some(wait_after_429(headers)),
+        StatusCode::SERVICE_UNAVAILABLE => retry_after(headers),
+        _ => None,
+    }
 }
 
 /// How long nothing may be sent after this 429.

@@ -87,13 +87,19 @@ impl File {
         let Some(body) = contents.body else {
             return Ok(PartOutcome::NotModified);
         };
-        let opener = Opener {
-            label: self.source.path.display().to_string(),
-            decryption_key: self.source.decryption_key.clone(),
-            content_type: "file".to_owned(),
+        // An override file is a plain map of flags, which has nothing of a payload's outer shape.
+        let body = if self.source.is_override {
+            body
+        } else {
+            let opener = Opener {
+                label: self.source.path.display().to_string(),
+                decryption_key: self.source.decryption_key.clone(),
+                content_type: "file".to_owned(),
+            };
+            open(opener, body).await?
         };
         Ok(PartOutcome::Fetched {
-            body: open(opener, body).await?,
+            body,
             validator: Some(contents.signature),
         })
     }

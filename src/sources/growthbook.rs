@@ -192,7 +192,7 @@ impl Growthbook {
     ) -> Option<PartOutcome> {
         self.rest_host.as_ref()?;
         let is_known = self.state.lock().experiment_pages.is_some();
-        // While a 429 lasts the part has failed; only a budget that is running out is no failure.
+        // While quiet is asked for the part has failed; only a budget that is running out is no failure.
         let is_closed = self.http.closed_for(Class::Rest).is_some();
         if is_known && !lists_are_due && !is_closed {
             return Some(PartOutcome::Skipped);

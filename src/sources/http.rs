@@ -101,7 +101,7 @@ impl Http {
         })
     }
 
-    /// Gets a body, with retries. After a 429 nothing is sent to that class until its time is up.
+    /// Gets a body, with retries. To a class that asked for quiet nothing is sent until its time is up.
     pub(super) async fn get(&self, ask: &Ask<'_>) -> Result<Answer, FetchError> {
         let mut retry = 0;
         loop {
@@ -149,7 +149,7 @@ impl Http {
         }
     }
 
-    /// Time until anything may be sent to a class after a 429.
+    /// Time until anything may be sent to a class that asked for quiet.
     pub(super) fn closed_for(&self, class: Class) -> Option<Duration> {
         self.budget(class).lock().closed_for(Instant::now())
     }
@@ -210,8 +210,7 @@ impl Http {
                 headers: response.headers().clone(),
             }),
             status => {
-                let wait = budget::wait_after_429(response.headers());
-                if status == StatusCode::TOO_MANY_REQUESTS {
+                if let Some(wait) = budget::quiet_after(status, response.headers()) {
                     self.budget(ask.class).lock().close(wait, Instant::now());
                 }
                 Err(self.refusal(response).await)
@@ -239,8 +238,7 @@ impl Http {
             _ => FetchError::Status {
                 status: status.as_u16(),
                 message,
-                retry_after: budget::retry_after(&headers)
-                    .filter(|_| status == StatusCode::SERVICE_UNAVAILABLE),
+                retry_after: budget::quiet_after(status, &headers),
             },
         }
     }

@@ -41,7 +41,12 @@ pub enum Inserted {
     New,
     /// The same content is there under the same number: an earlier attempt got through.
     AlreadyThere,
-    /// Other content has this number.
+    /// Other content has this number, and the highest number has this content: another replica was here first.
+    Elsewhere {
+        /// The highest number in use, to be shared with that replica.
+        highest: u64,
+    },
+    /// Other content has this number, and the highest number has neither.
     Taken {
         /// The highest number in use; the next one is free as far as the database knows.
         highest: u64,
@@ -342,9 +347,23 @@ async fn who_has(
     if holder.as_deref() == Some(hash) {
         return Ok(Inserted::AlreadyThere);
     }
-    let highest = nth_highest(db, environment, 0).await?.unwrap_or(revision);
-    Ok(Inserted::Taken {
-        highest: from_column(highest),
+    let highest: Option<(i64, String)> = revisions::Entity::find()
+        .select_only()
+        .columns([revisions::Column::Revision, revisions::Column::Hash])
+        .filter(revisions::Column::Environment.eq(environment))
+        .order_by_desc(revisions::Column::Revision)
+        .limit(1)
+        .into_tuple()
+        .one(db)
+        .await?;
+    let (highest, holds_ours) = match highest {
+        Some((highest, theirs)) => (from_column(highest), theirs == hash),
+        None => (from_column(revision), false),
+    };
+    Ok(if holds_ours {
+        Inserted::Elsewhere { highest }
+    } else {
+        Inserted::Taken { highest }
     })
 }
 

@@ -113,7 +113,10 @@ mod tests {
         let definition = CanonicalJson::from_value(definition);
         Sourced {
             source: source.into(),
-            item: Arc::new(Feature { definition, parents: Vec::new() }),
+            item: Arc::new(Feature {
+                definition,
+                parents: Vec::new(),
+            }),
         }
     }
 

@@ -96,7 +96,8 @@ async fn a_number_is_given_once() {
         assert_eq!(insert(1, "a").await, Inserted::New);
         assert_eq!(insert(1, "a").await, Inserted::AlreadyThere);
         assert_eq!(insert(2, "b").await, Inserted::New);
-        assert_eq!(insert(1, "b").await, Inserted::Taken { highest: 2 });
+        assert_eq!(insert(1, "b").await, Inserted::Elsewhere { highest: 2 });
+        assert_eq!(insert(1, "c").await, Inserted::Taken { highest: 2 });
 
         let latest = database.latest_revision("production").await.unwrap();
         assert_eq!(latest, Some(row(2, "b")), "{}", backend.name);

@@ -4,7 +4,7 @@
 //! `postgres://postgres@127.0.0.1:5432/postgres` and `mysql://root@127.0.0.1:3306/test`. A server that is not named is
 //! skipped, with a line that says so; where `CI` is `true` it fails the test.
 
-use std::{env, future::Future, io::Write as _, thread};
+use std::{collections::BTreeSet, env, future::Future, io::Write as _, sync::Mutex, thread};
 
 use sea_orm::{ConnectionTrait as _, Database, DbErr};
 use tempfile::TempDir;
@@ -37,6 +37,14 @@ pub(crate) fn backends() -> Vec<Backend> {
     [sqlite()].into_iter().chain(others).collect()
 }
 
+/// Runs a scenario on a fresh database of everything that is at hand, at the same time.
+#[allow(dead_code, reason = "not every test binary has scenarios")]
+pub(crate) async fn on_each(scenario: impl AsyncFn(Backend)) {
+    let scenario = &scenario;
+    let runs = backends().into_iter().map(|backend| scenario(backend));
+    futures_util::future::join_all(runs).await;
+}
+
 /// A fresh `SQLite` file.
 pub(crate) fn sqlite() -> Backend {
     let folder = tempfile::tempdir().unwrap();
@@ -55,9 +63,7 @@ pub(crate) fn on_server(name: &'static str, variable: &str) -> Option<Backend> {
             env::var("CI").as_deref() != Ok("true"),
             "{variable} is not set, and CI leaves no database out"
         );
-        // The macros are captured by the test harness; nobody would see it.
-        let line = format!("skipped: {name}, because {variable} is not set\n");
-        std::io::stderr().write_all(line.as_bytes()).unwrap();
+        say_skipped(name, variable);
         return None;
     };
     let database = format!("stitchd_test_{}", uuid::Uuid::new_v4().simple());
@@ -89,6 +95,16 @@ impl Drop for Backend {
             let line = format!("left behind: {database}: {error}\n");
             std::io::stderr().write_all(line.as_bytes()).unwrap();
         }
+    }
+}
+
+/// Says once per test binary that a server is left out.
+fn say_skipped(name: &'static str, variable: &str) {
+    static SAID: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+    if SAID.lock().unwrap().insert(name) {
+        // The macros are captured by the test harness; nobody would see it.
+        let line = format!("skipped: {name}, because {variable} is not set\n");
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
     }
 }
 

@@ -13,18 +13,21 @@
 )]
 #![allow(
     missing_docs,
-    clippy::missing_panics_doc,
-    reason = "a test's doc is its name"
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "a test's doc is its name, and it fails by panicking"
 )]
 
 pub mod databases;
+pub mod process;
+pub mod proxy;
 
 use std::{collections::BTreeMap, io::Write as _, time::Duration};
 
 use bytes::Bytes;
 use serde_json::Value;
 use stitchd::{
-    actors::Handles,
+    actors::{Handles, supervisor::Policy},
     app::App,
     cli::demo::upstream::{CLIENT_KEY, SECRET_KEY, Upstream, experiment, many_features},
     http::ROUTES,
@@ -45,7 +48,8 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// On CI nothing may be left out.
 pub fn skipped(what: &str, why: &str) {
     assert!(std::env::var("CI").is_err(), "{what} must run on CI: {why}");
-    writeln!(std::io::stderr(), "skipped: {what}: {why}").unwrap();
+    let line = format!("skipped: {what}: {why}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 /// What outlives one start of the service.
@@ -68,7 +72,7 @@ impl Bed {
             experiment("sticky-header-2026"),
             experiment("search-box-2026"),
         ]);
-        upstream.set_rate_limit(1_000_000, Duration::from_secs(60));
+        upstream.set_rate_limit(1_000_000, Duration::from_mins(1));
         let dir = tempfile::tempdir().unwrap();
         let database_url = format!("sqlite://{}/test.db?mode=rwc", dir.path().display());
         Self {
@@ -148,6 +152,7 @@ pub struct TestApp {
 pub struct Answer {
     pub status: u16,
     pub etag: Option<String>,
+    pub last_modified: Option<String>,
     pub body: Bytes,
 }
 
@@ -160,11 +165,16 @@ impl Answer {
 
 impl TestApp {
     pub async fn spawn(settings: Settings) -> Self {
+        Self::spawn_with(settings, Policy::default()).await
+    }
+
+    /// [`Self::spawn`] with a patience of its own in the supervision of actors.
+    pub async fn spawn_with(settings: Settings, policy: Policy) -> Self {
         let (started, addresses) = oneshot::channel();
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
             actix_rt::System::new().block_on(async move {
-                let app = App::start(settings).await.unwrap();
+                let app = App::start_with(settings, policy).await.unwrap();
                 let data = app.data_address().await.unwrap();
                 started
                     .send((data, app.admin_address(), app.handles().clone()))
@@ -290,24 +300,28 @@ impl Drop for TestApp {
     }
 }
 
-/// A client without pooling surprises between tests.
+/// A client without surprises: no proxy, and identity bodies, whose entity tag does not depend on how far compression is.
 pub fn client() -> reqwest::Client {
     stitchd::sources::install_tls_provider();
     reqwest::Client::builder()
         .no_proxy()
+        .no_gzip()
+        .no_brotli()
+        .no_zstd()
         .timeout(Duration::from_secs(40))
         .build()
         .unwrap()
 }
 
 pub async fn answer(response: reqwest::Response) -> Answer {
-    let etag = response
-        .headers()
-        .get("etag")
-        .map(|etag| etag.to_str().unwrap().to_owned());
+    let header = |name| {
+        let value = response.headers().get(name);
+        value.map(|value| value.to_str().unwrap().to_owned())
+    };
     Answer {
         status: response.status().as_u16(),
-        etag,
+        etag: header("etag"),
+        last_modified: header("last-modified"),
         body: response.bytes().await.unwrap(),
     }
 }

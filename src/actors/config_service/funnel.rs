@@ -133,7 +133,7 @@ pub(super) fn is_due(input: &SourceInput, was: OffsetDateTime, now: OffsetDateTi
 
 /// A stitched and rendered environment.
 pub(super) struct Rendered {
-    /// The candidate, unless what is served already has this content.
+    /// The candidate, unless what is served already has this content or no source is complete yet.
     pub(super) candidate: Option<(Arc<Candidate>, Bytes)>,
     /// Issues of all stages.
     pub(super) issues: Vec<Issue>,
@@ -153,6 +153,13 @@ pub(super) fn render(
         .iter()
         .filter_map(|(s, a)| stitch_input(s, a.as_ref()?, current))
         .collect();
+    // Half of a first input, say: nothing to serve is not the same as something empty to serve.
+    if inputs.is_empty() {
+        return Ok(Rendered {
+            candidate: None,
+            issues: Vec::new(),
+        });
+    }
     let stitched = stitch::stitch(environment, &inputs);
     let shown = stitch::shown(&stitched, &inputs);
     let views = views::render_consumers(&shown);

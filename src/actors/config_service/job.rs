@@ -120,6 +120,7 @@ async fn run(
         source: Arc::clone(source),
         sources: memory.of_environment(environment),
         parts: Arc::clone(&ingest.parts),
+        has_all_parts: ingest.has_all_parts,
         at: ingest.at,
         served: served.cloned(),
         was_settled,
@@ -132,12 +133,11 @@ async fn run(
         .any(|(_, refusal)| matches!(refusal, Refusal::Empty { .. }));
     keep(memory, links, source, &done).await?;
     memory.set_held(&source.id, is_held);
-    let published = match done.rendered {
-        Some(rendered) => publish(memory, links, environment, rendered).await?,
-        None => {
-            memory.set_settled(environment, was_settled && done.waiting_for.is_none());
-            None
-        }
+    let published = if let Some(rendered) = done.rendered {
+        publish(memory, links, environment, rendered).await?
+    } else {
+        memory.set_settled(environment, was_settled && done.waiting_for.is_none());
+        None
     };
     let mut reasons: Vec<String> = done
         .intake
@@ -170,6 +170,7 @@ struct Task {
     source: Arc<FunnelSource>,
     sources: Sources,
     parts: Arc<std::collections::BTreeMap<crate::sources::PartId, crate::sources::PartOutcome>>,
+    has_all_parts: bool,
     at: OffsetDateTime,
     served: Option<Arc<Snapshot>>,
     was_settled: bool,
@@ -219,7 +220,8 @@ impl Task {
         self.decide(intake, old.as_ref())
     }
 
-    fn decide(&self, intake: Intake, old: Option<&Accepted>) -> Done {
+    fn decide(&self, mut intake: Intake, old: Option<&Accepted>) -> Done {
+        intake.is_whole &= self.has_all_parts;
         let mut done = Done {
             intake,
             accepted: None,
@@ -464,7 +466,11 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, JobError> {
     // The panic itself is logged by the panic hook, with its place.
+    let work = move || {
+        fail::fail_point!("config_service.blocking");
+        work()
+    };
     tokio::task::spawn_blocking(work)
         .await
-        .map_err(|_| JobError::Panicked)
+        .or(Err(JobError::Panicked))
 }

@@ -16,6 +16,10 @@ use crate::{
 };
 
 /// What the funnel knows of a source from its settings.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a setting of its own"
+)]
 #[derive(Clone, Debug)]
 pub struct FunnelSource {
     /// Source id.
@@ -104,7 +108,7 @@ struct Inner {
     unreadable: BTreeSet<String>,
 }
 
-/// Shared by all incarnations of the ConfigServiceActor; locked for moments only.
+/// Shared by all incarnations of the `ConfigServiceActor`; locked for moments only.
 pub struct ConfigMemory {
     sources: BTreeMap<Arc<str>, Arc<FunnelSource>>,
     inner: Mutex<Inner>,

@@ -4,8 +4,8 @@
 //! funnel is CPU work and runs on a blocking thread, one job at a time in order of arrival, so that two sources of one
 //! environment never race; the actor itself only queues jobs and swaps finished values, and answers pings meanwhile.
 //!
-//! Messages in: [`Ingest`] (PollerActors), [`GetIssues`], [`GetFunnelStatus`] (control plane). Messages out:
-//! `GetSnapshot`, `LoadInputs`, `SaveInput`, `Publish` to the StoreActor.
+//! Messages in: [`Ingest`] (`PollerActors`), [`GetIssues`], [`GetFunnelStatus`] (control plane). Messages out:
+//! `GetSnapshot`, `LoadInputs`, `SaveInput`, `Publish` to the `StoreActor`.
 //!
 //! What was accepted lives in [`ConfigMemory`], which outlives the actor. On every start the stored inputs are loaded
 //! and each environment is stitched once before any new input is looked at. A job lost to a panic is asked for again by
@@ -22,10 +22,11 @@ use std::{
 
 use actix::{
     Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Message, MessageResult,
-    ResponseFuture, fut::wrap_future,
+    ResponseActFuture, fut::wrap_future,
 };
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
+use tracing::{Instrument as _, debug_span};
 
 pub use self::memory::{ConfigMemory, FunnelSource, field_names};
 use super::{MAILBOX, board::Board, poller::Outcome, slot::Slot, store::StoreActor};
@@ -35,7 +36,7 @@ use crate::{
     sources::{PartId, PartOutcome},
 };
 
-/// Runs one fetch through the funnel. Sent by a PollerActor; may be sent twice.
+/// Runs one fetch through the funnel. Sent by a `PollerActor`; may be sent twice.
 #[derive(Clone, Message)]
 #[rtype(result = "IngestReport")]
 pub struct Ingest {
@@ -43,6 +44,8 @@ pub struct Ingest {
     pub source: String,
     /// What each part brought.
     pub parts: Arc<BTreeMap<PartId, PartOutcome>>,
+    /// Whether these are all the parts there are: not so while the list of connections cannot be read.
+    pub has_all_parts: bool,
     /// When it was fetched.
     pub at: OffsetDateTime,
 }
@@ -168,9 +171,15 @@ impl ConfigServiceActor {
         let job = async move {
             fail::fail_point!("config_service.job_future");
             match work {
-                Work::Start { environment } => job::start(&memory, &links, &environment).await,
+                Work::Start { environment } => {
+                    let span = debug_span!("stitch", environment = &*environment);
+                    job::start(&memory, &links, &environment)
+                        .instrument(span)
+                        .await;
+                }
                 Work::Ingest { ingest, reply } => {
-                    let report = job::ingest(&memory, &links, &ingest).await;
+                    let span = debug_span!("ingest", source.id = %ingest.source);
+                    let report = job::ingest(&memory, &links, &ingest).instrument(span).await;
                     // A poller that gave up asks again.
                     drop(reply.send(report));
                 }
@@ -197,8 +206,9 @@ impl Actor for ConfigServiceActor {
 super::lifecycle!(ConfigServiceActor, "config_service");
 
 impl Handler<Ingest> for ConfigServiceActor {
-    // Waits for its turn and its job, beside other messages.
-    type Result = ResponseFuture<IngestReport>;
+    // Waits for its turn and its job beside other messages, and ends with the actor: the poller then asks the next
+    // incarnation.
+    type Result = ResponseActFuture<Self, IngestReport>;
 
     fn handle(&mut self, message: Ingest, ctx: &mut Context<Self>) -> Self::Result {
         fail::fail_point!("config_service.Ingest");
@@ -210,13 +220,15 @@ impl Handler<Ingest> for ConfigServiceActor {
             },
             ctx,
         );
-        Box::pin(async move {
+        let report = async move {
+            fail::fail_point!("config_service.ingest_future");
             match report.await {
                 Ok(report) => report,
-                // The actor ends: dropping this future closes the reply, and the poller asks the next incarnation.
+                // The actor ends, and this future with it.
                 Err(_) => std::future::pending().await,
             }
-        })
+        };
+        Box::pin(wrap_future(report))
     }
 }
 

@@ -1,32 +1,37 @@
 //! Decides when one source is asked for news.
 //!
-//! Owns the schedule and nothing else: fetching is ClientActor's, meaning is ConfigServiceActor's. At most one poll is
+//! Owns the schedule and nothing else: fetching is `ClientActor`'s, meaning is `ConfigServiceActor`'s. At most one poll is
 //! in flight and at most one waits: a poll forced during a poll waits for the *next* one, so that it sees what was
 //! changed before the call. After a failure the wait doubles up to `failure_backoff_max`; one success resets it.
 //!
 //! Messages in: [`Pause`], [`Resume`], [`ForcePoll`], [`UpstreamChanged`], [`GetPollerStatus`]. Messages out: `Fetch`,
-//! `Follow`, `Unfollow` to the ClientActor, `Ingest` to the ConfigServiceActor, `SaveSourceState` to the StoreActor.
+//! `Follow`, `Unfollow` to the `ClientActor`, `Ingest` to the `ConfigServiceActor`, `SaveSourceState` to the `StoreActor`.
 //!
 //! Pause, failure streak and validators are kept in [`PollerMemory`], which outlives the actor; the pause is also
 //! stored, so that it outlives the process. On restart the schedule starts over with an immediate poll (unless paused);
 //! callers that waited for a poll ask the next incarnation.
 
 mod memory;
+mod messages;
 mod schedule;
 
 use std::{sync::Arc, time::Duration};
 
 use actix::{
-    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Message, MessageResult,
-    ResponseFuture, SpawnHandle, fut::wrap_future,
+    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler,
+    MessageResult, ResponseActFuture, ResponseFuture, SpawnHandle, fut::wrap_future,
 };
 use tokio::{sync::oneshot, time::Instant};
-use tracing::{error, info, warn};
+use tracing::{Instrument as _, debug_span, error, info, warn};
 
 use self::memory::PauseRecord;
 pub use self::memory::{PollerMemory, SourceState};
+pub use self::messages::{
+    ForcePoll, GetPollerStatus, Outcome, Pause, PollReport, PollerStatus, Resume, RunState,
+    UpstreamChanged,
+};
 use super::{
-    MAILBOX,
+    MAILBOX, Ping, Quit,
     client::{ClientActor, Fetch, Follow, Unfollow},
     config_service::{ConfigServiceActor, Ingest, IngestReport},
     slot::Slot,
@@ -40,135 +45,11 @@ use crate::{
 };
 
 /// Longest time the funnel may take for one input; a large payload on a slow machine stays far below.
-const INGEST_LIMIT: Duration = Duration::from_secs(60);
+const INGEST_LIMIT: Duration = Duration::from_mins(1);
 /// How long storing a pause may hold up its answer; the store goes on trying afterwards.
 const SAVE_LIMIT: Duration = Duration::from_secs(1);
 /// The time of the last success is stored at most this often; after a crash the age shown is too high by this much.
 const SAVE_EVERY: Duration = Duration::from_secs(10);
-
-/// Stops everything that an operator did not ask for. Sent by the control plane.
-#[derive(Clone, Message)]
-#[rtype(result = "PollerStatus")]
-pub struct Pause {
-    /// Who asked.
-    pub by: String,
-    /// Why, if said.
-    pub reason: Option<String>,
-}
-
-/// Ends a pause and polls at once. Sent by the control plane.
-#[derive(Clone, Message)]
-#[rtype(result = "PollerStatus")]
-pub struct Resume {
-    /// Who asked.
-    pub by: String,
-    /// Why, if said.
-    pub reason: Option<String>,
-}
-
-/// Polls now, paused or not, and answers with the outcome. Sent by the control plane; may be asked twice.
-#[derive(Clone, Message)]
-#[rtype(result = "PollReport")]
-pub struct ForcePoll;
-
-/// The upstream's event stream said that something changed. Sent by the ClientActor.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct UpstreamChanged;
-
-/// Asks how the source is doing. Sent by the control plane.
-#[derive(Clone, Message)]
-#[rtype(result = "PollerStatus")]
-pub struct GetPollerStatus;
-
-/// How a poll ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// A new revision is served.
-    Published,
-    /// What arrived is what is served.
-    Unchanged,
-    /// What arrived is well-formed and was not taken; the last accepted input stays.
-    Held,
-    /// Nothing usable arrived.
-    Failed,
-}
-
-impl Outcome {
-    /// The word used in answers and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Published => "published",
-            Self::Unchanged => "unchanged",
-            Self::Held => "held",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-/// What a poll brought.
-#[derive(Clone, Debug)]
-pub struct PollReport {
-    /// How it ended.
-    pub outcome: Outcome,
-    /// Revision served after it; `None`: still nothing.
-    pub revision: Option<u64>,
-    /// Why it failed or was held; which parts are missing.
-    pub reason: Option<String>,
-    /// `payload`, `experiments`, `connections`: what did not arrive or was not taken, sorted.
-    pub failed_parts: Vec<&'static str>,
-    /// From the first request to the end of the funnel.
-    pub duration: Duration,
-}
-
-/// Whether a source is polled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RunState {
-    /// By schedule.
-    Running,
-    /// Only on demand, until resumed.
-    Paused,
-    /// Only on demand, by settings (`poll.enabled = false`).
-    Disabled,
-}
-
-impl RunState {
-    /// The word used in answers.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Paused => "paused",
-            Self::Disabled => "disabled",
-        }
-    }
-}
-
-/// How a source is doing; times are Unix milliseconds.
-#[derive(Clone, Debug)]
-pub struct PollerStatus {
-    /// Whether it is polled.
-    pub state: RunState,
-    /// Start of the last poll.
-    pub last_attempt_ms: Option<i64>,
-    /// Last time everything arrived and was taken.
-    pub last_success_ms: Option<i64>,
-    /// Why the last poll was not a success; `None` when it was.
-    pub last_error: Option<String>,
-    /// When the next scheduled poll is due.
-    pub next_poll_ms: Option<i64>,
-    /// Failed polls in a row.
-    pub failure_streak: u32,
-    /// The upstream refuses us for good until somebody changes a key.
-    pub is_permanent: bool,
-    /// How the last poll ended.
-    pub last_outcome: Option<Outcome>,
-    /// Who paused it.
-    pub paused_by: Option<String>,
-    /// Why it was paused.
-    pub pause_reason: Option<String>,
-    /// When it was paused.
-    pub paused_at_ms: Option<i64>,
-}
 
 /// The actors a poller talks to.
 #[derive(Clone)]
@@ -271,6 +152,7 @@ impl PollerActor {
             fail::fail_point!("poller.fetch_future");
             client.ask_again(Fetch { validators }, limit).await
         };
+        let fetch = fetch.instrument(debug_span!("fetch", source.id = %self.id));
         let fetched = wrap_future::<_, Self>(fetch).map(|answer, this, ctx| match answer {
             Ok(Ok(fetched)) => this.on_fetched(fetched, ctx),
             Ok(Err(error)) => this.on_nothing(&error.to_string(), Some(&error), ctx),
@@ -310,9 +192,11 @@ impl PollerActor {
         }
         let Some(poll) = &mut self.poll else { return };
         poll.cancellable = None;
+        let has_all_parts = errors.iter().all(|(part, _)| *part != "connections");
         poll.fetch_errors = errors;
         let ingest = Ingest {
             source: self.id.clone(),
+            has_all_parts,
             parts: Arc::new(fetched.parts),
             at: clock::now(),
         };
@@ -323,7 +207,7 @@ impl PollerActor {
         };
         ctx.spawn(
             wrap_future::<_, Self>(funnel).map(|answer, this, ctx| match answer {
-                Ok(report) => this.on_ingested(report, ctx),
+                Ok(report) => this.on_ingested(&report, ctx),
                 Err(error) => this.on_nothing(&error.to_string(), None, ctx),
             }),
         );
@@ -334,12 +218,12 @@ impl PollerActor {
         if let (Some(poll), Some(error)) = (&mut self.poll, error) {
             poll.fetch_errors.push(("payload", error.clone()));
         }
-        self.on_ingested(IngestReport::failed(reason), ctx);
+        self.on_ingested(&IngestReport::failed(reason), ctx);
     }
 
-    fn on_ingested(&mut self, report: IngestReport, ctx: &mut Context<Self>) {
+    fn on_ingested(&mut self, report: &IngestReport, ctx: &mut Context<Self>) {
         let Some(poll) = self.poll.take() else { return };
-        let ended = schedule::summarise(&report, &poll.fetch_errors, poll.started.elapsed());
+        let ended = schedule::summarise(report, &poll.fetch_errors, poll.started.elapsed());
         for (part, error) in &poll.fetch_errors {
             self.links.metrics.part_failed(&self.id, part, error.code());
         }
@@ -354,7 +238,7 @@ impl PollerActor {
             .any(|(_, error)| error.is_permanent());
         let is_whole = ended.failed_parts.is_empty();
         self.log_end(&ended, is_permanent);
-        self.memory.end_attempt(&ended, is_permanent, &report);
+        self.memory.end_attempt(&ended, is_permanent, report);
         if is_whole && matches!(ended.outcome, Outcome::Published | Outcome::Unchanged) {
             self.save_success();
         }
@@ -428,17 +312,12 @@ impl PollerActor {
 
     /// Stores pause and last success; the answer waits for it, within a limit.
     fn save_state(&self) -> impl Future<Output = ()> + 'static {
-        let (store, id) = (Arc::clone(&self.links.store), self.id.clone());
+        let store = Arc::clone(&self.links.store);
         let message = SaveSourceState {
-            source: id.clone(),
+            source: self.id.clone(),
             state: self.memory.source_state(),
         };
-        async move {
-            fail::fail_point!("poller.save_future");
-            if let Err(error) = store.ask_again(message, SAVE_LIMIT).await {
-                warn!(source.id = %id, "the pause of {id} is not stored yet: {error}");
-            }
-        }
+        save(store, message)
     }
 
     fn on_pause(&mut self, message: Pause, ctx: &mut Context<Self>) {
@@ -509,7 +388,29 @@ impl Actor for PollerActor {
     }
 }
 
-super::lifecycle!(PollerActor, "poller");
+impl Handler<Ping> for PollerActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Ping, _: &mut Context<Self>) {
+        fail::fail_point!("poller.Ping");
+    }
+}
+
+impl Handler<Quit> for PollerActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Quit, ctx: &mut Context<Self>) {
+        fail::fail_point!("poller.Quit");
+        // Successes are stored now and then only; the next process is to go on from the last. The store quits later.
+        if self.memory.clock().last_success_ms().is_some() {
+            self.links.store.tell(SaveSourceState {
+                source: self.id.clone(),
+                state: self.memory.source_state(),
+            });
+        }
+        ctx.stop();
+    }
+}
 
 impl Handler<Pause> for PollerActor {
     // The state changes at once; only storing it is waited for, beside other messages.
@@ -520,6 +421,7 @@ impl Handler<Pause> for PollerActor {
         self.on_pause(message, ctx);
         let (status, save) = (self.status(), self.save_state());
         Box::pin(async move {
+            fail::fail_point!("poller.pause_future");
             save.await;
             status
         })
@@ -535,6 +437,7 @@ impl Handler<Resume> for PollerActor {
         self.on_resume(ctx);
         let (status, save) = (self.status(), self.save_state());
         Box::pin(async move {
+            fail::fail_point!("poller.resume_future");
             save.await;
             status
         })
@@ -542,20 +445,22 @@ impl Handler<Resume> for PollerActor {
 }
 
 impl Handler<ForcePoll> for PollerActor {
-    // Waits for the poll beside other messages.
-    type Result = ResponseFuture<PollReport>;
+    // Waits for the poll beside other messages, and ends with the actor: the caller then asks the next incarnation.
+    type Result = ResponseActFuture<Self, PollReport>;
 
     fn handle(&mut self, _: ForcePoll, ctx: &mut Context<Self>) -> Self::Result {
         fail::fail_point!("poller.ForcePoll");
         let (waiter, report) = oneshot::channel();
         self.start_poll(vec![waiter], ctx);
-        Box::pin(async move {
+        let report = async move {
+            fail::fail_point!("poller.force_poll_future");
             match report.await {
                 Ok(report) => report,
-                // The actor ends: dropping this future closes the reply, and the caller asks the next incarnation.
+                // The actor ends, and this future with it.
                 Err(_) => std::future::pending().await,
             }
-        })
+        };
+        Box::pin(wrap_future(report))
     }
 }
 
@@ -574,5 +479,13 @@ impl Handler<GetPollerStatus> for PollerActor {
     fn handle(&mut self, _: GetPollerStatus, _: &mut Context<Self>) -> Self::Result {
         fail::fail_point!("poller.GetPollerStatus");
         MessageResult(self.status())
+    }
+}
+
+/// Has the store keep a source's pause and last success.
+async fn save(store: Arc<Slot<StoreActor>>, message: SaveSourceState) {
+    let id = message.source.clone();
+    if let Err(error) = store.ask_again(message, SAVE_LIMIT).await {
+        warn!(source.id = %id, "the pause of {id} is not stored yet: {error}");
     }
 }

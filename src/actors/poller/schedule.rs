@@ -56,17 +56,18 @@ pub(super) fn summarise(
         .iter()
         .find_map(|(_, error)| error.retry_after());
     let mut reasons: Vec<String> = Vec::new();
-    match (report.outcome, limited) {
-        (Outcome::Failed, Some(left)) => reasons.push(format!(
+    let limited = limited.filter(|_| report.outcome == Outcome::Failed);
+    if let Some(left) = limited {
+        reasons.push(format!(
             "rate_limited: {} s left",
             left.as_secs_f64().ceil()
-        )),
-        _ => reasons.extend(
-            fetch_errors
-                .iter()
-                .map(|(part, error)| format!("{part}: {}: {error}", error.code())),
-        ),
+        ));
     }
+    // The time left is said once, for all parts; other reasons are not to be hidden by it.
+    let others = fetch_errors
+        .iter()
+        .filter(|(_, error)| limited.is_none() || error.code() != "rate_limited");
+    reasons.extend(others.map(|(part, error)| format!("{part}: {}: {error}", error.code())));
     reasons.extend(report.reason.clone());
     PollReport {
         outcome: report.outcome,
@@ -83,7 +84,7 @@ mod tests {
 
     fn poll() -> Poll {
         Poll {
-            failure_backoff_max: Duration::from_secs(600),
+            failure_backoff_max: Duration::from_mins(10),
             ..Poll::default()
         }
     }

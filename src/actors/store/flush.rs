@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     AuditLine, AuditPage, AuditRecord, StoreContext,
@@ -17,6 +17,9 @@ use crate::store::{AuditEntry, Inserted, StoreError};
 const AUDIT_BATCH: usize = 200;
 /// How long a listing may wait for the database.
 const LIST_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long an orderly end of the connections may take; on `SQLite` it writes the log back.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// The database is away or refuses: the rest of the flush would fare no better.
 struct Away;
@@ -32,9 +35,9 @@ impl StoreContext {
     /// Writes everything that lacks a copy; what fails is left for the next time.
     pub(super) async fn flush(&self) {
         self.flush_to_backup().await;
-        if self.flush_to_database().await.is_ok() {
-            self.report(Half::Database, Ok(()));
-        }
+        let one_at_a_time = self.flushing.lock().await;
+        self.flush_and_report().await;
+        drop(one_at_a_time);
         self.metrics.store_pending(self.memory.pending());
         for snapshot in self.memory.all_current() {
             let is_durable = self.memory.is_durable(&snapshot.environment);
@@ -43,19 +46,39 @@ impl StoreContext {
         }
     }
 
+    async fn flush_and_report(&self) {
+        if self.flush_to_database().await.is_ok() {
+            self.report(Half::Database, Ok(()));
+        }
+    }
+
     /// The last flush of this process, and an orderly close.
     pub(super) async fn finish(&self, limit: Duration) {
         let last = async {
-            self.flush().await;
-            self.store.database().close().await
+            self.flush_to_backup().await;
+            let under_way = self.flushing.try_lock();
+            let is_alone = under_way.is_ok();
+            let one_at_a_time = match under_way {
+                Ok(guard) => guard,
+                Err(_) => self.flushing.lock().await,
+            };
+            // What has just been found to be away is not waited for a second time.
+            if is_alone || self.memory.is_well(Half::Database) {
+                self.flush_and_report().await;
+            }
+            drop(one_at_a_time);
         };
-        match timeout(limit, last).await {
-            Ok(Ok(())) => {}
-            Ok(Err(failure)) => warn!("the database could not be closed: {}", failure.explain()),
-            Err(_) => warn!(
+        let is_done = timeout(limit, last).await.is_ok();
+        if !is_done || self.memory.pending() > 0 {
+            warn!(
                 pending = self.memory.pending(),
                 "stopping with writes still to be made"
-            ),
+            );
+        }
+        // Nothing is written any more: a connection that hangs may as well be dropped.
+        let closed = timeout(CLOSE_LIMIT, self.store.database().close()).await;
+        if let Ok(Err(failure)) = closed {
+            debug!("the database was not closed: {}", failure.explain());
         }
     }
 
@@ -73,7 +96,7 @@ impl StoreContext {
                 self.memory
                     .snapshot_written(name, snapshot.revision, Half::Backup);
             }
-            self.report(Half::Backup, written.as_ref().map(|()| ()));
+            self.report(Half::Backup, written.as_ref().copied());
         }
         for input in self.memory.unwritten_inputs() {
             if input.in_backup {
@@ -83,7 +106,7 @@ impl StoreContext {
             if written.is_ok() {
                 self.memory.input_written(&input.value, Half::Backup);
             }
-            self.report(Half::Backup, written.as_ref().map(|()| ()));
+            self.report(Half::Backup, written.as_ref().copied());
         }
         self.write_states_to_backup().await;
     }
@@ -98,7 +121,7 @@ impl StoreContext {
             if written.is_ok() {
                 self.memory.state_written(&state.value, Half::Backup);
             }
-            self.report(Half::Backup, written.as_ref().map(|()| ()));
+            self.report(Half::Backup, written.as_ref().copied());
         }
     }
 
@@ -109,12 +132,13 @@ impl StoreContext {
         } else if !self.memory.is_well(Half::Database) {
             self.check(database.ping().await)?;
         }
-        while let Some(row) = self.memory.first_waiting() {
-            // A number that somebody else has taken meanwhile stays theirs; this one was replaced long since.
-            self.check(database.insert_revision(&row).await)?;
-            self.memory.waiting_written();
-        }
         let mut too_large = None;
+        while let Some(row) = self.memory.first_waiting() {
+            // A number that somebody else has taken meanwhile stays theirs; this one was replaced long since. What is too
+            // large stays out of the history for good.
+            self.check_size(database.insert_revision(&row).await, &mut None)?;
+            self.memory.waiting_written(&row);
+        }
         for (snapshot, copies) in self.memory.unwritten_snapshots() {
             if !copies.in_database {
                 let inserted = database
@@ -128,14 +152,14 @@ impl StoreContext {
                             Half::Database,
                         );
                     }
-                    Some(Inserted::Taken { highest }) => {
-                        self.renumber(
-                            &snapshot.environment,
-                            snapshot.revision,
-                            copies.value,
-                            highest,
-                        )
-                        .await;
+                    Some(taken) => {
+                        let used = match taken {
+                            Inserted::Elsewhere { highest } => highest.saturating_sub(1),
+                            Inserted::Taken { highest } => highest,
+                            Inserted::New | Inserted::AlreadyThere => snapshot.revision,
+                        };
+                        let (name, revision) = (&snapshot.environment, snapshot.revision);
+                        self.renumber(name, revision, copies.value, used).await;
                     }
                     None => {}
                 }

@@ -85,7 +85,7 @@ struct Inner {
     is_database_unread: bool,
 }
 
-/// Shared by all incarnations of the StoreActor.
+/// Shared by all incarnations of the `StoreActor`.
 #[derive(Default)]
 pub struct StoreMemory {
     inner: Mutex<Inner>,
@@ -279,8 +279,9 @@ impl StoreMemory {
         self.inner.lock().waiting.front().cloned()
     }
 
-    pub(super) fn waiting_written(&self) {
-        self.inner.lock().waiting.pop_front();
+    /// Takes a row off, unless the bound did so meanwhile.
+    pub(super) fn waiting_written(&self, row: &RevisionRow) {
+        drop(self.inner.lock().waiting.pop_front_if(|first| first == row));
     }
 
     pub(super) fn set_input(&self, input: Arc<PackedInput>) {
@@ -402,13 +403,7 @@ impl StoreMemory {
     pub(super) fn audit_written(&self, written: &[AuditEntry]) {
         let mut inner = self.inner.lock();
         for entry in written {
-            if inner
-                .audit
-                .front()
-                .is_some_and(|first| first.uid == entry.uid)
-            {
-                inner.audit.pop_front();
-            }
+            drop(inner.audit.pop_front_if(|first| first.uid == entry.uid));
         }
     }
 

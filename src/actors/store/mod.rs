@@ -3,8 +3,8 @@
 //! Also keeps each source's last accepted input, its pause, and the audit. Parses no upstream format and computes
 //! nothing heavy: packing, hashing and compressing happen elsewhere.
 //!
-//! Messages in: [`GetSnapshot`] (HTTP workers), [`Publish`], [`SaveInput`], [`LoadInputs`] (ConfigServiceActor),
-//! [`SaveSourceState`] (PollerActor), [`Audit`], [`ListAudit`], [`GetStoreStatus`] (control plane). Messages out: none.
+//! Messages in: [`GetSnapshot`] (HTTP workers), [`Publish`], [`SaveInput`], [`LoadInputs`] (`ConfigServiceActor`),
+//! [`SaveSourceState`] (`PollerActor`), [`Audit`], [`ListAudit`], [`GetStoreStatus`] (control plane). Messages out: none.
 //!
 //! What is kept in memory lives in [`StoreMemory`], which outlives the actor, so that a restart loses nothing even when
 //! neither database nor backup can be written. What could not be written is written by the flush, which a timer starts
@@ -22,6 +22,7 @@ use actix::{
     MessageResult, ResponseActFuture, ResponseFuture, fut::wrap_future,
 };
 use bytes::Bytes;
+use tracing::{Instrument as _, debug_span};
 
 pub use self::memory::StoreMemory;
 use super::{Ping, Quit, board::Board, poller::SourceState};
@@ -47,7 +48,7 @@ pub struct GetSnapshot {
     pub environment: Arc<str>,
 }
 
-/// Makes a candidate the current snapshot. Sent by the ConfigServiceActor; may be sent twice.
+/// Makes a candidate the current snapshot. Sent by the `ConfigServiceActor`; may be sent twice.
 #[derive(Clone, Message)]
 #[rtype(result = "Published")]
 pub struct Publish {
@@ -66,7 +67,8 @@ pub struct Published {
     pub is_new: bool,
 }
 
-/// Keeps a source's accepted input. Sent by the ConfigServiceActor; answered at once, written soon.
+/// Keeps a source's accepted input. Sent by the `ConfigServiceActor`; answered when one copy is durable or a moment has
+/// passed, so that no snapshot outlives a crash without the input it was made of.
 #[derive(Clone, Message)]
 #[rtype(result = "()")]
 pub struct SaveInput {
@@ -74,12 +76,12 @@ pub struct SaveInput {
     pub input: Arc<PackedInput>,
 }
 
-/// Asks for every source's last accepted input. Sent by the ConfigServiceActor when it starts.
+/// Asks for every source's last accepted input. Sent by the `ConfigServiceActor` when it starts.
 #[derive(Clone, Message)]
 #[rtype(result = "Vec<Arc<PackedInput>>")]
 pub struct LoadInputs;
 
-/// Keeps a source's pause and last success. Sent by the PollerActor; answered when one copy is durable or a moment
+/// Keeps a source's pause and last success. Sent by the `PollerActor`; answered when one copy is durable or a moment
 /// has passed.
 #[derive(Clone, Message)]
 #[rtype(result = "()")]
@@ -192,6 +194,8 @@ pub struct StoreContext {
     pub settings: settings::Database,
     /// One publish at a time.
     publishing: tokio::sync::Mutex<()>,
+    /// One flush to the database at a time: the last one must not close it under another.
+    flushing: tokio::sync::Mutex<()>,
 }
 
 impl StoreContext {
@@ -203,14 +207,14 @@ impl StoreContext {
         metrics: Arc<Metrics>,
         settings: settings::Database,
     ) -> Arc<Self> {
-        let publishing = tokio::sync::Mutex::new(());
         let context = Self {
             store,
             memory,
             board,
             metrics,
             settings,
-            publishing,
+            publishing: tokio::sync::Mutex::default(),
+            flushing: tokio::sync::Mutex::default(),
         };
         for environment in context.board.environments() {
             context.metrics.environment_known(&environment.name);
@@ -304,7 +308,7 @@ impl Handler<Publish> for StoreActor {
             fail::fail_point!("store.publish_future");
             context.publish(message.candidate, message.packed).await
         };
-        let publish = wrap_future::<_, Self>(publish);
+        let publish = wrap_future::<_, Self>(publish.instrument(debug_span!("publish")));
         Box::pin(publish.map(|published, this, ctx| {
             this.flush(ctx);
             published
@@ -313,12 +317,18 @@ impl Handler<Publish> for StoreActor {
 }
 
 impl Handler<SaveInput> for StoreActor {
-    type Result = ();
+    // The answer waits for one durable copy, beside other messages; the flush writes the other.
+    type Result = ResponseActFuture<Self, ()>;
 
-    fn handle(&mut self, message: SaveInput, ctx: &mut Context<Self>) {
+    fn handle(&mut self, message: SaveInput, _: &mut Context<Self>) -> Self::Result {
         fail::fail_point!("store.SaveInput");
-        self.context.memory.set_input(message.input);
-        self.flush(ctx);
+        self.context.memory.set_input(Arc::clone(&message.input));
+        let context = Arc::clone(&self.context);
+        let save = async move {
+            fail::fail_point!("store.save_input_future");
+            context.write_first_copy(&message.input).await;
+        };
+        Box::pin(wrap_future::<_, Self>(save).map(|(), this, ctx| this.flush(ctx)))
     }
 }
 

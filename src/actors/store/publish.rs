@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
 use super::{
     Published, StoreContext,
@@ -13,7 +13,7 @@ use super::{
 use crate::{
     clock,
     model::{Candidate, Snapshot},
-    store::{Inserted, RevisionRow, packed},
+    store::{Inserted, PackedInput, RevisionRow, packed},
     views::encodings::encodings,
 };
 
@@ -88,6 +88,10 @@ impl StoreContext {
                     copies.in_database = true;
                     return (revision, copies);
                 }
+                Ok(Ok(Inserted::Elsewhere { highest })) => {
+                    copies.in_database = true;
+                    return (highest, copies);
+                }
                 Ok(Ok(Inserted::Taken { highest })) => revision = highest.max(revision) + 1,
                 Ok(Err(failure)) => self.report(Half::Database, Err(&failure)),
                 // Too slow for a reader to wait for; the flush finds out whether it got through.
@@ -112,6 +116,29 @@ impl StoreContext {
             );
         }
         (revision, copies)
+    }
+
+    /// Waits, within the limit, for one durable copy of an input.
+    ///
+    /// A start stitches what is stored: a snapshot whose input had been lost would be replaced by older content.
+    pub(super) async fn write_first_copy(&self, input: &PackedInput) {
+        let first = async {
+            let written = self.store.backup().write_input(input).await;
+            self.report(Half::Backup, written.as_ref().copied());
+            if written.is_ok() {
+                self.memory.input_written(input, Half::Backup);
+            } else if self.memory.is_well(Half::Database)
+                && self.store.database().upsert_input(input).await.is_ok()
+            {
+                self.memory.input_written(input, Half::Database);
+            }
+        };
+        if timeout_at(Instant::now() + DURABLE_LIMIT, first)
+            .await
+            .is_err()
+        {
+            debug!("the input of {} is not durable yet", input.source);
+        }
     }
 
     /// Swaps the snapshot in, then announces it; compression follows off the request path.
@@ -193,6 +220,7 @@ pub(super) fn row_of(snapshot: &Snapshot, packed: Bytes) -> RevisionRow {
 
 /// Makes the compressed bodies of every document that has none yet.
 fn compress(snapshot: &Snapshot) {
+    fail::fail_point!("store.compress");
     for document in snapshot.documents.values() {
         // A document that did not change is shared with the last revision, bodies included.
         if document.encodings.get().is_none() {

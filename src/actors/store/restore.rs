@@ -26,13 +26,11 @@ pub(super) fn absorb(memory: &StoreMemory, loaded: Loaded) {
         (Half::Database, "database", &loaded.database_failure),
         (Half::Backup, "backup", &loaded.backup_failure),
     ] {
+        // That a half is well again is the flush's to find out, and to log.
         if let Some(failure) = failure {
             warn!("the {name} cannot be read: {}", failure.explain());
+            memory.set_health(half, Some(failure.explain()));
         }
-        memory.set_health(
-            half,
-            failure.as_ref().map(crate::store::StoreError::explain),
-        );
     }
     for (name, environment) in loaded.environments {
         absorb_environment(memory, &name.into(), environment);

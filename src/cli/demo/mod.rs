@@ -127,7 +127,7 @@ async fn print_examples(app: &App) {
             line(&format!("curl -s 'http://{data}{path}'"));
         }
         line(&format!(
-            "curl -s --max-time 12 -N 'http://{data}/v1/stream/{environment}'"
+            "curl -s -N 'http://{data}/v1/stream/{environment}?events=2'"
         ));
     }
     let admin = app.admin_address();

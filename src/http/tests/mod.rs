@@ -2,28 +2,27 @@
 
 mod admin;
 mod data;
+mod edges;
 mod wire;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use actix_web::{
-    App, Error,
-    body::{MessageBody, to_bytes},
-    dev::{Service, ServiceResponse},
-    http::header::HeaderMap,
-    test as at, web,
-};
+use actix_web::{App, body::to_bytes, http::header::HeaderMap, test as at, web};
 use bytes::Bytes;
 use serde_json::Value;
 use time::macros::datetime;
 
-use super::{HttpState, Plane, Route, Shared, configure, cors};
+use super::{HttpState, Plane, ROUTES, Shared, configure, cors};
 use crate::{
     actors::{Board, Handles, Member, Slot, SnapshotReader, SourceHandles},
     metrics::Metrics,
     model::{Candidate, Document, Encodings, Snapshot, SnapshotMeta},
     settings::{Settings, Source},
 };
+
+/// Paths of two documents.
+const SNAPSHOT: &str = "/v1/snapshot/production";
+const VARNISH: &str = "/api/v1/experiments?authority=varnish&format=config";
 
 /// When the test documents were first published.
 const PUBLISHED: time::OffsetDateTime = datetime!(2026-11-20 10:00:00.25 UTC);
@@ -83,16 +82,16 @@ pub(super) struct Rig {
 impl Rig {
     /// Environment `production`, fed by `main` (enabled) and `off` (disabled), at revision 7.
     pub(super) fn loaded() -> Self {
-        Self::new(settings(), Some(snapshot("production", 7)))
+        Self::new(&settings(), Some(snapshot("production", 7)))
     }
 
     /// The same before the first load.
     pub(super) fn never_loaded() -> Self {
-        Self::new(settings(), None)
+        Self::new(&settings(), None)
     }
 
-    fn new(settings: Settings, snapshot: Option<Snapshot>) -> Self {
-        let (board, metrics) = (Board::new(&settings), Arc::new(Metrics::default()));
+    fn new(settings: &Settings, snapshot: Option<Snapshot>) -> Self {
+        let (board, metrics) = (Board::new(settings), Arc::new(Metrics::default()));
         let (store, config) = (Slot::new("store", ""), Slot::new("config", ""));
         let members: Vec<Arc<dyn Member>> = vec![Arc::clone(&store) as _, Arc::clone(&config) as _];
         let sources: BTreeMap<String, SourceHandles> =
@@ -108,11 +107,12 @@ impl Rig {
             board,
             store,
             config,
+            supervisor: Slot::new("supervisor", ""),
             sources,
             members,
         };
         Self {
-            shared: Shared::new(&settings, handles, metrics),
+            shared: Shared::new(settings, handles, metrics),
             snapshot,
         }
     }
@@ -140,29 +140,12 @@ impl Rig {
         }
     }
 
-    /// The service of one plane, built from `table`.
-    async fn app_of(
-        &self,
-        plane: Plane,
-        table: &'static [Route],
-    ) -> impl Service<
-        actix_http::Request,
-        Response = ServiceResponse<impl MessageBody>,
-        Error = Error,
-    > + use<> {
-        let state = web::Data::new(self.state());
-        let cors = cors(&self.shared);
-        at::init_service(
-            App::new()
-                .wrap(cors)
-                .configure(|config| configure(config, plane, state, table)),
-        )
-        .await
-    }
-
     /// Sends one request to a plane and takes the answer apart.
     async fn send(&self, plane: Plane, request: at::TestRequest) -> Answer {
-        let app = self.app_of(plane, super::ROUTES).await;
+        let state = web::Data::new(self.state());
+        let app = App::new().wrap(cors(&self.shared));
+        let app =
+            at::init_service(app.configure(|config| configure(config, plane, state, ROUTES))).await;
         let response = at::call_service(&app, request.to_request()).await;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = to_bytes(response.into_body())

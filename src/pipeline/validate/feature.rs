@@ -160,7 +160,7 @@ fn split(rule: &Members<'_>, warnings: &mut Warnings) -> Result<(), BadItem> {
     let weights = rule.numbers("weights")?;
     let coverage = rule.number("coverage")?;
     let mut warn = |code, name: &str, message: String| {
-        warnings.push((code, BadItem::new(rule.path(name), message)))
+        warnings.push((code, BadItem::new(rule.path(name), message)));
     };
     if let Some(coverage) = coverage.filter(|coverage| !(0.0..=1.0).contains(coverage)) {
         warn(

@@ -79,7 +79,7 @@ pub fn payload(source: &str, raw: &[u8], last_good: Option<&Payload>) -> Result<
         &groups,
         old_groups,
         issues,
-        |id, value| condition::saved_group_warning(id, value),
+        condition::saved_group_warning,
     );
     payload.contextual_bandits = opaque(
         source,

@@ -288,9 +288,9 @@ fn shift_list(shift: Shift, page: &Answer, state: &State) {
     if page["hasMore"] != true {
         return;
     }
-    let oldest = &page["experiments"][0];
-    match shift {
-        Shift::Delete => {
+    match (shift, &page["experiments"][0]) {
+        (_, Value::Null) => shift_connections(shift, state),
+        (Shift::Delete, _) => {
             let mut content = state.content.lock();
             let first = content
                 .experiments_by_age()
@@ -300,7 +300,7 @@ fn shift_list(shift: Shift, page: &Answer, state: &State) {
                 .experiments
                 .retain(|experiment| Some(&experiment["id"]) != first.as_ref());
         }
-        Shift::Insert => {
+        (Shift::Insert, oldest) => {
             let mut inserted = oldest.clone();
             let number = state.content.lock().experiments.len();
             inserted["id"] = json!(format!("exp_inserted{number}"));
@@ -308,6 +308,21 @@ fn shift_list(shift: Shift, page: &Answer, state: &State) {
             inserted["status"] = json!("draft");
             inserted["dateCreated"] = json!("2000-01-01T00:00:00.000Z");
             state.upsert_experiment(inserted);
+        }
+    }
+}
+
+/// An inserted connection belongs to an environment of its own: nobody reads it.
+fn shift_connections(shift: Shift, state: &State) {
+    let connections = &mut state.content.lock().connections;
+    match shift {
+        Shift::Delete => drop(connections.remove(0)),
+        Shift::Insert => {
+            let inserted = Connection {
+                environment: "inserted".to_owned(),
+                ..Connection::new(&format!("sdk-inserted-{}", connections.len()))
+            };
+            connections.insert(0, inserted);
         }
     }
 }

@@ -23,6 +23,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     ops::Deref,
     sync::Arc,
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -51,6 +52,10 @@ pub const SECRET_KEY: &str = "secret_demo";
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
+
+/// How often, and after which wait each, a port that somebody else holds is tried again.
+const BIND_TRIES: u32 = 100;
+const BIND_WAIT: Duration = Duration::from_millis(20);
 
 /// A running upstream; dropping it stops it.
 ///
@@ -122,7 +127,18 @@ impl Upstream {
             // A panic of the accept loop has closed the port just as well.
             drop(task.await);
         }
-        *self.listening.lock() = Listening::Down(bind(self.address)?);
+        // Somebody's outgoing connection may have been given the port in the moment between.
+        let mut tries = 0;
+        let kept = loop {
+            match bind(self.address) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < BIND_TRIES => {
+                    tries += 1;
+                    tokio::time::sleep(BIND_WAIT).await;
+                }
+                bound => break bound?,
+            }
+        };
+        *self.listening.lock() = Listening::Down(kept);
         Ok(())
     }
 

@@ -1,0 +1,168 @@
+//! What a restart, an outage or a kill must not change: bytes, entity tags, revision numbers, pauses, ages.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test fails by panicking, and its doc is its name"
+)]
+#![allow(
+    clippy::similar_names,
+    clippy::too_many_lines,
+    reason = "a scenario reads from top to bottom"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod backup;
+mod kill;
+mod limits;
+mod lines;
+mod memory;
+mod numbers;
+mod outages;
+mod replicas;
+mod restarts;
+mod stop;
+
+use std::{collections::BTreeMap, fs, io::Write as _, path::Path};
+
+use secrecy::SecretString;
+use serde_json::json;
+use stitchd::{
+    settings::{self, Profile, Settings},
+    store::{RevisionRow, Store},
+};
+
+use crate::support::{Answer, Bed, ENVIRONMENT, TestApp, databases::Backend};
+
+/// A bed whose service keeps its history in this database.
+fn bed_on(backend: &Backend) -> Bed {
+    Bed {
+        database_url: backend.url.clone(),
+        ..Bed::new()
+    }
+}
+
+/// The bed's settings with one piece of their text replaced.
+fn settings_with(bed: &Bed, old: &str, new: &str) -> Settings {
+    let text = bed.toml();
+    assert!(text.contains(old), "the settings have lost `{old}`");
+    let text = text.replacen(old, new, 1);
+    settings::from_toml(&text, Profile::Test).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// What consumers see: every route's answer, and the revision that each names.
+#[derive(Clone, Debug, PartialEq)]
+struct Face {
+    revision: u64,
+    named: BTreeMap<String, u64>,
+    routes: BTreeMap<String, Answer>,
+}
+
+impl Face {
+    /// Entity tags by route: what moves exactly when the route's bytes do.
+    fn etags(&self) -> BTreeMap<&str, &str> {
+        self.routes
+            .iter()
+            .map(|(path, answer)| (path.as_str(), answer.etag.as_deref().unwrap()))
+            .collect()
+    }
+}
+
+/// Reads every route; none may fail.
+async fn face(app: &TestApp) -> Face {
+    let routes = app.served().await;
+    let mut named = BTreeMap::new();
+    for (path, answer) in &routes {
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        let head = app.http.head(format!("{}{path}", app.data)).send().await;
+        let head = head.unwrap();
+        let revision = head.headers()["x-config-revision"].to_str().unwrap();
+        named.insert(path.clone(), revision.parse().unwrap());
+    }
+    Face {
+        revision: app.revision(),
+        named,
+        routes,
+    }
+}
+
+/// Has the upstream change, polls, and expects exactly this revision.
+async fn publish(bed: &Bed, app: &TestApp, value: u64, revision: u64) {
+    bed.upstream
+        .set_feature("counter", json!({"defaultValue": value}));
+    let report = app.poll().await;
+    // The poll of the start may have been first.
+    let outcome = report["outcome"].as_str().unwrap();
+    assert!(["published", "unchanged"].contains(&outcome), "{report}");
+    assert_eq!(report["revision"], revision, "{report}");
+}
+
+/// The counter that [`publish`] moves, as it is served.
+async fn counter(app: &TestApp) -> u64 {
+    let snapshot = app.get(&format!("/v1/snapshot/{ENVIRONMENT}")).await.json();
+    snapshot["features"]["counter"]["defaultValue"]
+        .as_u64()
+        .unwrap()
+}
+
+/// The store that a service with these settings has.
+fn store(url: &str, dir: &Path) -> Store {
+    let database = settings::Database {
+        url: Some(SecretString::from(url)),
+        ..settings::Database::default()
+    };
+    let backup = settings::Backup {
+        dir: dir.to_owned(),
+        generations: 3,
+    };
+    Store::new(&database, &backup).unwrap()
+}
+
+/// Every revision in a database, newest first.
+async fn rows(store: &Store) -> Vec<RevisionRow> {
+    let mut rows = Vec::new();
+    let mut bound = u64::MAX;
+    loop {
+        let row = store.database().revision_up_to(ENVIRONMENT, bound).await;
+        let Some(row) = row.unwrap_or_else(|error| panic!("{}", error.explain())) else {
+            return rows;
+        };
+        bound = row.revision.saturating_sub(1);
+        rows.push(row);
+    }
+}
+
+/// The numbers in a database, oldest first; none while it cannot be asked.
+async fn numbers(store: &Store) -> Vec<u64> {
+    if store.database().ping().await.is_err() {
+        return Vec::new();
+    }
+    let mut numbers: Vec<u64> = rows(store).await.iter().map(|row| row.revision).collect();
+    numbers.reverse();
+    numbers
+}
+
+/// Copies a folder, subfolders included.
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// A line past the test harness, which hides the output of passing tests.
+fn say(line: &str) {
+    std::io::stderr()
+        .write_all(format!("{line}\n").as_bytes())
+        .unwrap();
+}

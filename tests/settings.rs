@@ -1,0 +1,188 @@
+//! The shipped settings files and the typed settings say the same.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a test fails by panicking"
+)]
+
+use std::{fs, path::Path};
+
+use stitchd::settings::{Profile, Settings, Source, from_toml};
+
+fn shipped(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("settings");
+    fs::read_to_string(folder.join(name)).unwrap()
+}
+
+/// The commented example of a source, uncommented.
+fn example() -> String {
+    let text = shipped("default.toml");
+    let (_, example) = text.split_once("# [[sources]]\n").unwrap();
+    let lines = example.lines().map(|line| {
+        let line = line
+            .strip_prefix('#')
+            .expect("the example goes to the end of the file");
+        line.strip_prefix(' ').unwrap_or(line)
+    });
+    let lines: Vec<&str> = lines.collect();
+    format!("[[sources]]\n{}\n", lines.join("\n"))
+}
+
+/// `key = value` lines of a TOML text, as `section.key`.
+fn keys(text: &str) -> Vec<String> {
+    let mut section = String::new();
+    let mut keys = Vec::new();
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            name.split(']')
+                .next()
+                .unwrap()
+                .trim_matches('[')
+                .clone_into(&mut section);
+        } else if let Some((key, _)) = line.split_once(" = ")
+            && key
+                .trim_end()
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c == '_')
+        {
+            keys.push(format!("{section}.{}", key.trim_end()));
+        }
+    }
+    keys
+}
+
+/// Field names in the order of a `{:#?}`, as `section.key`, two levels deep.
+fn fields(debug: &str, depth: usize) -> Vec<String> {
+    let mut section = String::new();
+    let mut fields = Vec::new();
+    let (outer, inner) = (" ".repeat(4 * depth), " ".repeat(4 * (depth + 1)));
+    for line in debug.lines() {
+        let name = |indent: &str| {
+            let rest = line.strip_prefix(indent)?;
+            let (name, _) = rest.split_once(": ")?;
+            let is_name = name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+            is_name.then(|| name.to_owned())
+        };
+        if let Some(name) = name(&outer) {
+            section = name;
+            if !line.ends_with(" {") {
+                fields.push(section.clone());
+            }
+        } else if let Some(name) = name(&inner) {
+            fields.push(format!("{section}.{name}"));
+        }
+    }
+    fields
+}
+
+#[test]
+fn the_default_file_says_what_the_program_does_without_it() {
+    let mut read = from_toml(&shipped("default.toml"), Profile::Production).unwrap();
+    // The file names the URL that an unset one stands for, and empty files for unset ones.
+    assert_eq!(
+        read.database.url(),
+        stitchd::settings::Database::DEFAULT_URL
+    );
+    read.database.url = None;
+    read.database.url_file = None;
+    assert_eq!(format!("{read:#?}"), format!("{:#?}", Settings::default()));
+}
+
+#[test]
+fn every_setting_is_in_the_default_file() {
+    let text = shipped("default.toml");
+    let mut in_file = keys(&text);
+    let mut in_program = fields(&format!("{:#?}", Settings::default()), 1);
+    in_program.retain(|key| key != "sources");
+    in_file.sort_unstable();
+    in_program.sort_unstable();
+    assert_eq!(in_file, in_program);
+}
+
+#[test]
+fn the_example_of_a_source_has_every_key_and_parses() {
+    let example = example();
+    let mut in_file: Vec<String> = keys(&example)
+        .into_iter()
+        .map(|key| key.trim_start_matches("sources.").to_owned())
+        .collect();
+    let mut in_program = fields(&format!("{:#?}", Source::default()), 1);
+    // Not for the settings; a map whose keys are those of `[guards]`.
+    in_program.retain(|key| key != "is_override" && !key.starts_with("guards."));
+    in_program
+        .iter_mut()
+        .filter(|key| key.starts_with("connections"))
+        .for_each(|key| {
+            "connections".clone_into(key);
+        });
+    in_file.sort_unstable();
+    in_program.sort_unstable();
+    in_program.dedup();
+    assert_eq!(in_file, in_program);
+
+    let settings = from_toml(&example, Profile::Production).unwrap();
+    let [source] = settings.sources.as_slice() else {
+        panic!("one source is expected");
+    };
+    assert_eq!(
+        (&*source.id, &*source.client_key),
+        ("growthbook-prod", "sdk-abc123")
+    );
+    // Apart from what an example must name, it holds the defaults.
+    let bare = Source {
+        id: source.id.clone(),
+        api_host: source.api_host.clone(),
+        client_key: source.client_key.clone(),
+        rest_host: source.rest_host.clone(),
+        secret_key: source.secret_key.clone(),
+        secret_key_file: source.secret_key_file.clone(),
+        decryption_key_file: source.decryption_key_file.clone(),
+        webhook_secret_file: source.webhook_secret_file.clone(),
+        ..Source::default()
+    };
+    assert_eq!(format!("{source:#?}"), format!("{bare:#?}"));
+    assert!(!format!("{settings:?}").contains("secret_xyz"));
+}
+
+#[test]
+fn no_shipped_file_holds_a_source_or_a_token() {
+    for (name, profile) in [
+        ("default.toml", Profile::Production),
+        ("development.toml", Profile::Development),
+        ("test.toml", Profile::Test),
+        ("production.toml", Profile::Production),
+    ] {
+        let settings = from_toml(&shipped(name), profile).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(
+            settings.sources.is_empty() && settings.admin.tokens.is_empty(),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let settings = from_toml(
+        r#"
+        [database]
+        url = "postgres://me:hunter2@db/x"
+        [admin]
+        tokens = [{name = "ci", role = "viewer", secret = "hunter2"}]
+        [publish]
+        webhooks = [{url = "https://example.org", secret = "hunter2"}]
+        [[sources]]
+        id = "a"
+        api_host = "https://cdn.growthbook.io"
+        rest_host = "https://api.growthbook.io"
+        secret_key = "hunter2"
+        webhook_secret = "hunter2"
+        connections = [{key = "sdk-1", decryption_key = "hunter2", push_signing_key = "hunter2"}]
+        "#,
+        Profile::Production,
+    )
+    .unwrap();
+    let shown = format!("{settings:?} {settings:#?}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+}

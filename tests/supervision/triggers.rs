@@ -1,0 +1,269 @@
+//! How each fail point is reached, and what must be so again afterwards.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use stitchd::{
+    actors::supervisor::Policy,
+    settings::{Profile, Settings, from_toml},
+};
+use tokio::time::Instant;
+
+use crate::{
+    points::Point,
+    support::{Bed, ENVIRONMENT, PATIENCE, SOURCE, TestApp, eventually},
+};
+
+/// How long an order may take whose actor dies of it; far below the limits that a forgotten caller would wait for.
+const PROMPT: Duration = Duration::from_secs(10);
+
+/// What brings the service to a fail point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trigger {
+    /// Time alone: a watchdog, a timer, a schedule.
+    Wait,
+    /// A change upstream and a forced poll.
+    Poll,
+    /// Pause and resume.
+    Pause,
+    /// A change that the event stream tells of.
+    Stream,
+    /// `GET /admin/status`.
+    Status,
+    /// `GET /admin/environments/…/issues`.
+    Issues,
+    /// `GET /admin/audit`.
+    Audit,
+    /// The end of an actor, after which its supervision goes round.
+    Death,
+    /// The end of the service.
+    Stop,
+}
+
+impl Trigger {
+    /// Fails for a point that nobody has thought about.
+    pub(crate) fn of(point: &Point) -> Self {
+        let (actor, place) = point.name.split_once('.').unwrap();
+        match (actor, place) {
+            (_, "Ping" | "timer") | ("supervisor", "start_missing") => Self::Wait,
+            (_, "Quit") | ("store", "quit_future") => Self::Stop,
+            ("supervisor", "loop") => Self::Death,
+            ("client", "Fetch" | "fetch_future" | "Follow")
+            | ("config_service", "Ingest" | "ingest_future" | "job_future" | "blocking")
+            | ("poller", "ForcePoll" | "force_poll_future" | "fetch_future" | "ingest_future")
+            | (
+                "store",
+                "GetSnapshot" | "Publish" | "publish_future" | "compress" | "SaveInput"
+                | "save_input_future" | "LoadInputs" | "flush_future",
+            ) => Self::Poll,
+            ("client", "Unfollow" | "follow")
+            | ("poller", "Pause" | "pause_future" | "Resume" | "resume_future")
+            | ("store", "SaveSourceState" | "save_state_future" | "Audit") => Self::Pause,
+            ("poller", "UpstreamChanged") => Self::Stream,
+            ("poller", "GetPollerStatus")
+            | ("config_service", "GetFunnelStatus")
+            | ("store", "GetStoreStatus") => Self::Status,
+            ("config_service", "GetIssues") => Self::Issues,
+            ("store", "ListAudit" | "list_audit_future") => Self::Audit,
+            _ => panic!("nobody knows how to reach `{}`", point.name),
+        }
+    }
+}
+
+/// Quick, and without a limit on restarts: here they are meant.
+pub(crate) fn policy() -> Policy {
+    Policy {
+        backoff_first: Duration::from_millis(2),
+        backoff_max: Duration::from_millis(40),
+        restarts_max: 10_000,
+        ping_every: Duration::from_millis(100),
+        ..Policy::default()
+    }
+}
+
+/// A source that is polled often and followed, and one that has never delivered anything.
+pub(crate) fn settings(bed: &Bed) -> Settings {
+    bed.upstream.enable_streaming();
+    let text = bed
+        .toml()
+        .replacen("poll.interval = \"1h\"", "poll.interval = \"300ms\"", 1)
+        .replacen("poll.streaming = false", "poll.streaming = true", 1)
+        .replacen("shutdown_grace = \"2s\"", "shutdown_grace = \"5s\"", 1);
+    let silent = r#"
+        [[sources]]
+        id = "silent"
+        environment = "elsewhere"
+        enabled = false
+        api_host = "http://127.0.0.1:9"
+        client_key = "sdk-silent"
+    "#;
+    from_toml(&format!("{text}{silent}"), Profile::Test).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A panic waiting to happen, once.
+pub(crate) struct Armed {
+    pub(crate) point: Point,
+    fired: Arc<AtomicUsize>,
+}
+
+impl Armed {
+    pub(crate) fn new(point: &Point) -> Self {
+        let fired = Arc::new(AtomicUsize::new(0));
+        let (counter, name) = (Arc::clone(&fired), point.name.clone());
+        let panic_once = move || {
+            assert!(
+                counter.fetch_add(1, Ordering::SeqCst) > 0,
+                "struck at {name}"
+            );
+        };
+        fail::cfg_callback(point.name.as_str(), panic_once).unwrap();
+        Self {
+            point: point.clone(),
+            fired,
+        }
+    }
+
+    pub(crate) fn has_fired(&self) -> bool {
+        self.fired.load(Ordering::SeqCst) > 0
+    }
+}
+
+impl Drop for Armed {
+    fn drop(&mut self) {
+        fail::remove(&self.point.name);
+    }
+}
+
+/// Restarts of every actor by cause.
+pub(crate) type Restarts = BTreeMap<String, BTreeMap<&'static str, u64>>;
+
+/// The service, what it polls, and what has been changed there.
+pub(crate) struct Scene {
+    pub(crate) bed: Bed,
+    pub(crate) app: TestApp,
+    changes: AtomicUsize,
+}
+
+impl Scene {
+    pub(crate) async fn start(bed: Bed) -> Self {
+        let app = TestApp::spawn_with(settings(&bed), policy()).await;
+        app.until_revision(1).await;
+        Self {
+            bed,
+            app,
+            changes: AtomicUsize::new(0),
+        }
+    }
+
+    /// Changes something upstream; gives what it is now.
+    pub(crate) fn change(&self) -> usize {
+        let number = self.changes.fetch_add(1, Ordering::SeqCst) + 1;
+        let feature = json!({"defaultValue": number});
+        self.bed.upstream.set_feature("latest", feature);
+        number
+    }
+
+    /// Does what a trigger says. An order is carried out whoever dies of it; other answers may fail.
+    pub(crate) async fn pull(&self, trigger: Trigger) {
+        let app = &self.app;
+        match trigger {
+            Trigger::Wait | Trigger::Stop => {}
+            Trigger::Poll => {
+                self.change();
+                self.post("poll").await;
+            }
+            Trigger::Pause => {
+                self.post("pause").await;
+                self.post("resume").await;
+            }
+            Trigger::Stream => {
+                self.post("poll").await;
+                if self.bed.upstream.open_streams() > 0 {
+                    self.change();
+                }
+            }
+            Trigger::Status => drop(app.admin_get("/admin/status").await),
+            Trigger::Issues => {
+                let path = format!("/admin/environments/{ENVIRONMENT}/issues");
+                drop(app.admin_get(&path).await);
+            }
+            Trigger::Audit => drop(app.admin_get("/admin/audit").await),
+            Trigger::Death => {
+                let victim = Armed::new(&Point {
+                    name: "client.Ping".to_owned(),
+                    is_deadly: true,
+                });
+                eventually("it dies", async || victim.has_fired().then_some(())).await;
+            }
+        }
+    }
+
+    /// An order to the source, whose poller may be between two incarnations.
+    async fn post(&self, verb: &str) {
+        let path = format!("/admin/sources/{SOURCE}/{verb}");
+        let since = Instant::now();
+        let answer = self.app.admin_post(&path, "").await;
+        assert_eq!(answer.status, 200, "{verb}: {answer:?}");
+        let took = since.elapsed();
+        assert!(
+            took < PROMPT,
+            "{verb} took {took:?}: the caller was forgotten"
+        );
+    }
+
+    pub(crate) fn restarts(&self) -> Restarts {
+        let members = self.app.handles.members.iter();
+        members
+            .map(|member| member.status())
+            .map(|status| (status.name, status.restarts))
+            .collect()
+    }
+
+    /// The member whose actor a point is in.
+    pub(crate) fn member_of(actor: &str) -> String {
+        match actor {
+            "client" | "poller" => format!("{actor}:{SOURCE}"),
+            _ => actor.to_owned(),
+        }
+    }
+
+    pub(crate) async fn until_all_up(&self, what: &str) {
+        let all_up = async || {
+            let mut members = self.app.handles.members.iter();
+            members.all(|member| member.status().is_up).then_some(())
+        };
+        eventually(&format!("all actors are up after {what}"), all_up).await;
+    }
+
+    /// Everything works at the first try: news is published, a pause holds, a resume ends it.
+    pub(crate) async fn check_whole(&self, what: &str) {
+        let number = self.change();
+        let report = tokio::time::timeout(PATIENCE, self.app.poll())
+            .await
+            .unwrap();
+        let outcome = report["outcome"].as_str().unwrap();
+        assert!(
+            ["published", "unchanged"].contains(&outcome),
+            "{what}: {report}"
+        );
+        let path = format!("/v1/snapshot/{ENVIRONMENT}");
+        let snapshot = self.app.get(&path).await.json();
+        let latest = &snapshot["features"]["latest"]["defaultValue"];
+        assert_eq!(latest, &json!(number), "{what}: {report}");
+        for (verb, state) in [("pause", "paused"), ("resume", "running")] {
+            let path = format!("/admin/sources/{SOURCE}/{verb}");
+            let answer = self.app.admin_post(&path, "").await;
+            assert_eq!(answer.status, 200, "{what}: {answer:?}");
+            assert_eq!(answer.json()["state"], state, "{what}");
+            let status: Value = self.app.status().await;
+            assert_eq!(status["sources"][SOURCE]["state"], state, "{what}");
+        }
+    }
+}
