@@ -35,8 +35,12 @@ pub fn equal_weights(count: i64) -> Vec<f64> {
 /// One range per variation: shares of `0..1` by weight, each filled from its start up to the coverage.
 ///
 /// Coverage is held within 0 and 1. Weights of another length, or whose sum is off by more than 0.01, are equal ones.
+#[expect(
+    clippy::manual_clamp,
+    clippy::manual_range_contains,
+    reason = "what is not a number has to pass both as it does in JavaScript: nobody is in a range that ends there"
+)]
 pub fn bucket_ranges(variations: usize, coverage: f64, weights: Option<&[f64]>) -> Vec<Range> {
-    // Not `clamp`: what is not a number stays so, and no bucket is in a range that ends there.
     let coverage = if coverage < 0.0 {
         0.0
     } else if coverage > 1.0 {

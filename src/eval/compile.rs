@@ -18,8 +18,8 @@ use super::{
         Sticky, Target,
     },
     hash::{HashVersion, Seed},
-    js, url,
-    url::UrlTargets,
+    js,
+    url::{self, UrlPattern, UrlTargets},
 };
 
 /// Positions of features by key.
@@ -78,7 +78,7 @@ impl Definer<'_> {
         Rule {
             id: text(rule, "id").unwrap_or_default(),
             parents: self.parents(rule),
-            filters: self.filters(rule),
+            filters: filters(rule),
             action: self.action(key, rule),
         }
     }
@@ -131,22 +131,17 @@ impl Definer<'_> {
         bandit: Option<&str>,
     ) -> Experiment {
         let key = text(&source, "key").unwrap_or_default();
-        match self.overrides.get(&*key).and_then(Value::as_object) {
+        let overrides = self.overrides.get(&*key).and_then(Value::as_object);
+        let compiled = match overrides {
             Some(overrides) => {
                 let mut merged = source.clone();
-                for (name, value) in overrides {
-                    if name != "variations" {
-                        merged.insert(name.clone(), value.clone());
-                    }
-                }
-                let compiled = self.assemble(&key, &merged, bandit);
-                Experiment { source, ..compiled }
+                let changes = overrides.iter().filter(|(name, _)| *name != "variations");
+                merged.extend(changes.map(|(name, value)| (name.clone(), value.clone())));
+                self.assemble(&key, &merged, bandit)
             }
-            None => {
-                let compiled = self.assemble(&key, &source, bandit);
-                Experiment { source, ..compiled }
-            }
-        }
+            None => self.assemble(&key, &source, bandit),
+        };
+        Experiment { source, ..compiled }
     }
 
     fn assemble(&self, key: &str, source: &Map<String, Value>, bandit: Option<&str>) -> Experiment {
@@ -157,10 +152,6 @@ impl Definer<'_> {
         let bandit = bandit
             .and_then(|name| js::truthy_member(self.bandits, name))
             .map(|bandit| Bandit::new(bandit, source, arms.len(), coverage, &self.compiler));
-        let force = |force: &Value| {
-            let force = force.as_f64()?;
-            url::index(force, arms.len())
-        };
         let is_disabled = js::truthy_member(source, "disableStickyBucketing").is_some();
         Experiment {
             key: key.into(),
@@ -173,7 +164,7 @@ impl Definer<'_> {
             ranges: ranges.unwrap_or_else(|| {
                 bucket_ranges(arms.len(), coverage, weights().as_deref()).into()
             }),
-            filters: self.filters(source),
+            filters: filters(source),
             namespace: js::truthy_member(source, "namespace").map(|namespace| {
                 Namespace::from_value(namespace).unwrap_or_else(Namespace::nobody)
             }),
@@ -185,11 +176,11 @@ impl Definer<'_> {
             }),
             pages: js::truthy_member(source, "urlPatterns")
                 .map(|targets| UrlTargets::new(targets, &self.compiler)),
-            url: js::truthy_member(source, "url").map(|pattern| {
-                let pattern = pattern.as_str()?;
-                self.compiler.pattern(pattern, false)
-            }),
-            force: source.get("force").map(force),
+            url: js::truthy_member(source, "url")
+                .map(|pattern| UrlPattern::new(pattern, &self.compiler)),
+            force: source
+                .get("force")
+                .map(|force| url::forced_index(force, arms.len())),
             is_active: source.get("active") != Some(&Value::Bool(false))
                 && source.get("status").and_then(Value::as_str) != Some("draft"),
             is_stopped: source.get("status").and_then(Value::as_str) == Some("stopped"),
@@ -256,26 +247,6 @@ impl Definer<'_> {
             None => [broken_parent()].into(),
         }
     }
-
-    fn filters(&self, members: &Map<String, Value>) -> Option<Box<[Filter]>> {
-        let filters = js::truthy_member(members, "filters")?;
-        let filter = |filter: &Value| {
-            let empty = Map::new();
-            let members = filter.as_object().unwrap_or(&empty);
-            let seed = members.get("seed").map(|seed| js::string(seed.into()));
-            Filter {
-                attribute: text(members, "attribute").unwrap_or_else(|| "id".into()),
-                seed: Seed::new(&seed.unwrap_or_else(|| "undefined".into())),
-                version: hash_version(members, HashVersion::V2),
-                ranges: members
-                    .get("ranges")
-                    .map(bucketing::ranges)
-                    .unwrap_or_default(),
-            }
-        };
-        let filters = filters.as_array().into_iter().flatten();
-        Some(filters.map(filter).collect())
-    }
 }
 
 /// A prerequisite that JavaScript would throw at: it fails.
@@ -285,6 +256,26 @@ fn broken_parent() -> Parent {
         condition: Some(Node::Broken),
         is_gate: false,
     }
+}
+
+fn filters(members: &Map<String, Value>) -> Option<Box<[Filter]>> {
+    let filters = js::truthy_member(members, "filters")?;
+    let filter = |filter: &Value| {
+        let empty = Map::new();
+        let members = filter.as_object().unwrap_or(&empty);
+        let seed = members.get("seed").map(|seed| js::string(seed.into()));
+        Filter {
+            attribute: text(members, "attribute").unwrap_or_else(|| "id".into()),
+            seed: Seed::new(&seed.unwrap_or_else(|| "undefined".into())),
+            version: hash_version(members, HashVersion::V2),
+            ranges: members
+                .get("ranges")
+                .map(bucketing::ranges)
+                .unwrap_or_default(),
+        }
+    };
+    let filters = filters.as_array().into_iter().flatten();
+    Some(filters.map(filter).collect())
 }
 
 /// A member as text, if it is truthy.

@@ -10,8 +10,7 @@ use super::{
     bucketing::Namespace,
     condition::Node,
     hash::{HashVersion, Seed},
-    regex::Pattern,
-    url::UrlTargets,
+    url::{UrlPattern, UrlTargets},
 };
 
 /// A feature.
@@ -118,10 +117,9 @@ pub struct Experiment {
     pub(super) parents: Box<[Parent]>,
     pub(super) groups: Option<Box<[Box<str>]>>,
     pub(super) pages: Option<UrlTargets>,
-    /// The deprecated `url`; the inner `None` matches nothing.
-    pub(super) url: Option<Option<Pattern>>,
-    /// The outer `None`: not forced; the inner: to a variation that is not there.
-    pub(super) force: Option<Option<usize>>,
+    pub(super) url: Option<UrlPattern>,
+    /// May be a variation that is not there.
+    pub(super) force: Option<usize>,
     pub(super) is_active: bool,
     pub(super) is_stopped: bool,
     pub(super) bandit: Option<Bandit>,

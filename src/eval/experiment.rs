@@ -28,10 +28,10 @@ impl Outcome {
         }
     }
 
-    fn forced(reason: Reason, variation: Option<usize>) -> Self {
+    fn forced(reason: Reason, variation: usize) -> Self {
         Self {
             reason,
-            variation,
+            variation: Some(variation),
             bucket: None,
         }
     }
@@ -104,7 +104,7 @@ impl<'c, O: Observer<'c>> Run<'c, O> {
             return Outcome::out(reason);
         }
         if let Some(pattern) = &experiment.url
-            && !url::matches_pattern(pattern.as_ref(), self.context.url.unwrap_or_default())
+            && !pattern.matches(self.context.url.unwrap_or_default())
         {
             return Outcome::out(Reason::Url);
         }
@@ -120,7 +120,7 @@ impl<'c, O: Observer<'c>> Run<'c, O> {
         } else if assigned.is_none() {
             (Reason::Coverage, None)
         } else if let Some(force) = experiment.force {
-            (Reason::ForcedByExperiment, force)
+            (Reason::ForcedByExperiment, Some(force))
         } else if self.context.qa_mode {
             (Reason::QaMode, None)
         } else if experiment.is_stopped {
@@ -155,9 +155,10 @@ impl<'c, O: Observer<'c>> Run<'c, O> {
             return Some(Outcome::out(Reason::Url));
         }
         if let Some(index) = url::query_string_override(&experiment.key, page, variations) {
-            return Some(Outcome::forced(Reason::QueryString, Some(index)));
+            return Some(Outcome::forced(Reason::QueryString, index));
         }
-        if let Some(index) = self.variation_forced(&experiment.key, variations) {
+        if let Some(value) = self.context.forced_variation(&experiment.key) {
+            let index = url::forced_index(value, variations);
             return Some(Outcome::forced(Reason::Forced, index));
         }
         (!experiment.is_active).then(|| Outcome::out(Reason::Inactive))
@@ -171,11 +172,7 @@ impl<'c, O: Observer<'c>> Run<'c, O> {
         above: Option<&Above<'_>>,
     ) -> Result<(), Reason> {
         match (&experiment.filters, &experiment.namespace) {
-            (Some(filters), _) => {
-                if self.is_filtered_out(filters) {
-                    return Err(Reason::Filtered);
-                }
-            }
+            (Some(filters), _) if self.is_filtered_out(filters) => return Err(Reason::Filtered),
             (None, Some(namespace)) if !namespace.contains(value.into()) => {
                 return Err(Reason::Namespace);
             }
@@ -251,7 +248,7 @@ fn result<'c>(
     outcome: &Outcome,
 ) -> ExperimentResult<'c> {
     let arms = &view.experiment.arms;
-    // More ranges than variations can lead beyond them: hashed, but not in.
+    // What is forced may not be there; more ranges than variations lead beyond them: hashed, but not in.
     let variation = outcome
         .variation
         .filter(|variation| *variation < arms.len());

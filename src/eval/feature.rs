@@ -258,15 +258,6 @@ impl<'c, O: Observer<'c>> Run<'c, O> {
         }
     }
 
-    /// Whether experiments are given out at all.
-    pub(super) fn variation_forced(&self, key: &str, variations: usize) -> Option<Option<usize>> {
-        let value = self.context.forced_variation(key)?;
-        let index = value
-            .as_f64()
-            .and_then(|index| super::url::index(index, variations));
-        Some(index)
-    }
-
     pub(super) fn is_in_groups(&self, groups: &[Box<str>]) -> bool {
         let is_in = |name: &str| {
             let members = self.context.groups?;

@@ -72,12 +72,10 @@ pub(super) enum HashVersion {
 
 impl HashVersion {
     pub(super) fn from_number(number: f64) -> Self {
-        if number == 1.0 {
-            Self::V1
-        } else if number == 2.0 {
-            Self::V2
-        } else {
-            Self::Unknown
+        match number {
+            1.0 => Self::V1,
+            2.0 => Self::V2,
+            _ => Self::Unknown,
         }
     }
 }

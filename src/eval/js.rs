@@ -62,12 +62,8 @@ pub(super) fn write_number(out: &mut impl Write, number: f64) -> fmt::Result {
     if number.is_nan() {
         return out.write_str("NaN");
     }
-    if number.abs() < 1e15 && number.fract() == 0.0 {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "a whole number below 2^53, and -0 is to become 0"
-        )]
-        return write!(out, "{}", number as i64);
+    if let Some(whole) = whole_number(number) {
+        return write!(out, "{whole}");
     }
     if number.is_infinite() {
         return out.write_str(if number > 0.0 {
@@ -84,6 +80,15 @@ pub(super) fn write_number(out: &mut impl Write, number: f64) -> fmt::Result {
         out.write_char('-')?;
     }
     write_digits(out, &digits, exponent)
+}
+
+/// The number as an integer, if it is one that doubles tell apart. −0 is 0.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "it is whole and below 2^53"
+)]
+pub(super) fn whole_number(number: f64) -> Option<i64> {
+    (number.abs() < 1e15 && number.fract() == 0.0).then_some(number as i64)
 }
 
 /// Writes `d.ddd × 10^exponent` in the notation that JavaScript chooses for it.

@@ -26,6 +26,7 @@ mod condition;
 mod context;
 mod definition;
 mod experiment;
+mod explain;
 mod feature;
 mod groups;
 mod hash;
@@ -50,6 +51,7 @@ pub use bandit::Choice;
 pub use bucketing::{Range, bucket_ranges, choose_variation, equal_weights, in_namespace};
 pub use context::Context;
 pub use definition::Experiment;
+pub use explain::{Explanation, Failure, Step};
 pub use hash::hash;
 pub use prune::prune_condition;
 pub use redirect::{AutoOutcome, Redirect};
@@ -131,14 +133,14 @@ impl Compiled {
     pub fn new(definitions: Definitions<'_>, dialect: Dialect) -> Self {
         let groups = Groups::new(dialect, &definitions.saved_groups);
         // JavaScript knows no feature whose definition is falsy.
-        let defined: Vec<(Arc<str>, &Value)> = definitions
+        let known: Vec<(Arc<str>, &Value)> = definitions
             .features
             .iter()
             .filter(|(_, definition)| js::truthy((*definition).into()))
             .map(|(key, definition)| ((*key).into(), *definition))
             .collect();
         let index = (0..)
-            .zip(&defined)
+            .zip(&known)
             .map(|(position, (key, _))| (Arc::clone(key), position))
             .collect();
         let mut compiled = Self {
@@ -151,7 +153,7 @@ impl Compiled {
             overrides: definitions.overrides,
         };
         let definer = compiled.definer();
-        let features = defined
+        let features = known
             .iter()
             .map(|(key, definition)| definer.feature(key, definition))
             .collect();

@@ -129,17 +129,17 @@ pub fn reduce_payload(payload: &Value, options: &ReduceOptions) -> Value {
         .collect();
     let features = reducer.features(&experiments);
     let bandits = reducer.bandits(members("contextualBandits"), &features, &experiments);
-    let mut reduced = payload.as_object().cloned().unwrap_or_default();
+    let mut left = payload.as_object().cloned().unwrap_or_default();
     let roots = json!([features, experiments, bandits]);
-    reduced.insert("features".into(), features.into());
-    reduced.insert("experiments".into(), experiments.into());
-    reduced.insert("savedGroups".into(), reducer.groups(&roots).into());
-    if js::truthy_member(&reduced, "contextualBandits").is_some() {
-        reduced.insert("contextualBandits".into(), bandits.into());
+    left.insert("features".into(), features.into());
+    left.insert("experiments".into(), experiments.into());
+    left.insert("savedGroups".into(), reducer.groups(&roots).into());
+    if js::truthy_member(&left, "contextualBandits").is_some() {
+        left.insert("contextualBandits".into(), bandits.into());
     } else {
-        reduced.shift_remove("contextualBandits");
+        left.shift_remove("contextualBandits");
     }
-    Value::Object(reduced)
+    Value::Object(left)
 }
 
 struct Reducer<'a> {

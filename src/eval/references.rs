@@ -71,9 +71,9 @@ impl<'a> References<'a> {
                 }
             }
             Value::Array(items) => {
-                items
-                    .iter()
-                    .for_each(|item| self.collect(item, of_user, found));
+                for item in items {
+                    self.collect(item, of_user, found);
+                }
             }
             Value::Object(members) => {
                 for (name, member) in members {
@@ -131,7 +131,9 @@ fn cyclic(of: &[Vec<Reference>]) -> Vec<bool> {
             }
         }
         if component.len() > 1 || into[root].contains(&root) {
-            component.into_iter().for_each(|node| cyclic[node] = true);
+            for node in component {
+                cyclic[node] = true;
+            }
         }
     }
     cyclic

@@ -281,7 +281,7 @@ pub enum Skip<'c> {
 pub trait Observer<'c> {
     /// A unit met an experiment.
     fn exposure(&mut self, exposure: Exposure<'c>) {
-        drop(exposure);
+        let _ = exposure;
     }
 
     /// A rule of a remotely evaluated feature tells of an exposure: `{"experiment", "result"}`.

@@ -13,9 +13,8 @@ pub(super) struct Set {
     texts: HashSet<Box<str>, FixedState>,
     /// By bits, with one zero.
     numbers: HashSet<u64, FixedState>,
-    has_null: bool,
-    has_false: bool,
-    has_true: bool,
+    /// Whether null, false and true are members.
+    others: [bool; 3],
     /// Whether texts are held and sought in lower case.
     folded: bool,
 }
@@ -28,9 +27,8 @@ impl Set {
         };
         for item in items {
             match Actual::from(item) {
-                Actual::Null => set.has_null = true,
-                Actual::Bool(false) => set.has_false = true,
-                Actual::Bool(true) => set.has_true = true,
+                Actual::Null => set.others[0] = true,
+                Actual::Bool(flag) => set.others[1 + usize::from(flag)] = true,
                 Actual::Number(number) => {
                     set.numbers.insert(bits(number));
                 }
@@ -56,9 +54,8 @@ impl Set {
 
     fn contains(&self, actual: Actual<'_>) -> bool {
         match actual {
-            Actual::Null => self.has_null,
-            Actual::Bool(false) => self.has_false,
-            Actual::Bool(true) => self.has_true,
+            Actual::Null => self.others[0],
+            Actual::Bool(flag) => self.others[1 + usize::from(flag)],
             Actual::Number(number) => self.numbers.contains(&bits(number)),
             Actual::String(text) if self.folded => self.texts.contains(&*js::lower(text)),
             Actual::String(text) => self.texts.contains(text),

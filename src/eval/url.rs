@@ -175,15 +175,30 @@ fn hash_of(url: &Url) -> String {
 }
 
 /// The deprecated `url` of an experiment: a pattern for the address or for its path.
-pub(super) fn matches_pattern(pattern: Option<&Pattern>, url: &str) -> bool {
-    let (Some(pattern), false) = (pattern, url.is_empty()) else {
-        return false;
-    };
-    let rest = url
-        .strip_prefix("https://")
-        .or_else(|| url.strip_prefix("http://"))
-        .unwrap_or(url);
-    pattern.is_match(url) || pattern.is_match(rest.find('/').map_or(rest, |slash| &rest[slash..]))
+#[derive(Clone, Debug)]
+pub(super) struct UrlPattern(Option<Pattern>);
+
+impl UrlPattern {
+    pub(super) fn new(pattern: &Value, compiler: &Compiler<'_>) -> Self {
+        Self(
+            pattern
+                .as_str()
+                .and_then(|pattern| compiler.pattern(pattern, false)),
+        )
+    }
+
+    /// Whether a page is meant; none is where the pattern is not one.
+    pub(super) fn matches(&self, url: &str) -> bool {
+        let (Some(pattern), false) = (&self.0, url.is_empty()) else {
+            return false;
+        };
+        let rest = url
+            .strip_prefix("https://")
+            .or_else(|| url.strip_prefix("http://"))
+            .unwrap_or(url);
+        let path = rest.find('/').map_or(rest, |slash| &rest[slash..]);
+        pattern.is_match(url) || pattern.is_match(path)
+    }
 }
 
 /// The variation that a page's query string forces upon an experiment.
@@ -197,8 +212,20 @@ pub fn query_string_override(key: &str, url: &str, variations: usize) -> Option<
     index(js::parse_int(value)?, variations)
 }
 
+/// Stands for a variation that is not there.
+pub(super) const NO_VARIATION: usize = usize::MAX;
+
+/// A forced variation's index; [`NO_VARIATION`] for anything that is none of `variations`.
+pub(super) fn forced_index(value: &Value, variations: usize) -> usize {
+    value
+        .as_f64()
+        .and_then(|number| index(number, variations))
+        .unwrap_or(NO_VARIATION)
+}
+
 /// A number as the index of one of `variations`.
-pub(super) fn index(number: f64, variations: usize) -> Option<usize> {
-    (0..variations)
-        .find(|index| u32::try_from(*index).is_ok_and(|index| f64::from(index) == number))
+#[expect(clippy::float_cmp, reason = "an index is a whole number")]
+fn index(number: f64, variations: usize) -> Option<usize> {
+    let is_it = |index: &usize| u32::try_from(*index).is_ok_and(|index| f64::from(index) == number);
+    (0..variations).find(is_it)
 }

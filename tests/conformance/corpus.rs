@@ -1,6 +1,11 @@
 //! Where the case files are, and how cases are counted.
 
-use std::{fs, io::Write as _, path::PathBuf, process::Command};
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_json::Value;
 
@@ -15,11 +20,11 @@ pub(crate) fn read(name: &str) -> Option<Value> {
         say("skipped: conformance: STITCHD_CONFORMANCE_DIR is not set");
         return None;
     };
-    Some(parse(PathBuf::from(directory).join(name)))
+    Some(parse(&PathBuf::from(directory).join(name)))
 }
 
-fn parse(path: PathBuf) -> Value {
-    let text = fs::read_to_string(&path);
+fn parse(path: &Path) -> Value {
+    let text = fs::read_to_string(path);
     let text = text.unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
     serde_json::from_str(&text).expect("a case file is JSON")
 }
@@ -38,7 +43,7 @@ pub(crate) fn read_packaged() -> Value {
         .find(|package| package["name"] == "growthbook-rust")
         .expect("a dev-dependency");
     let manifest = PathBuf::from(package["manifest_path"].as_str().expect("a path"));
-    parse(manifest.with_file_name("tests").join("cases/cases.json"))
+    parse(&manifest.with_file_name("tests").join("cases/cases.json"))
 }
 
 /// Equality of JSON in which 1 and 1.0 are the same.

@@ -11,6 +11,7 @@ use super::{
 };
 
 /// Whether a value equals a literal of a condition.
+#[expect(clippy::float_cmp, reason = "equality is the question")]
 pub(super) fn equals(
     dialect: Dialect,
     literal: &Literal,

@@ -21,12 +21,15 @@ use super::{
 /// How deep a condition may nest; JSON from outside never does.
 const DEPTH_MAX: u32 = 200;
 
+/// What patterns became, by text and whether case is ignored.
+type Patterns = HashMap<(Box<str>, bool), Option<Pattern>>;
+
 /// Compiles conditions of one dialect against one set of saved groups.
 pub(in super::super) struct Compiler<'a> {
     dialect: Dialect,
     groups: &'a GroupIndex,
     /// Patterns that occurred before: real payloads repeat them in many rules.
-    patterns: RefCell<HashMap<(Box<str>, bool), Option<Pattern>>>,
+    patterns: RefCell<Patterns>,
 }
 
 impl<'a> Compiler<'a> {

@@ -17,6 +17,9 @@ use translate::{Engine, translate};
 /// Steps that the backtracking engine may take on one text.
 const BACKTRACK_MAX: usize = 50_000;
 
+/// Bytes of the longest text that the backtracking engine is given: it may look at all of it from each of its places.
+const BACKTRACK_TEXT_MAX: usize = 4096;
+
 /// Bytes that one compiled pattern may take.
 const SIZE_MAX: usize = 4 << 20;
 
@@ -51,6 +54,7 @@ impl Pattern {
         let text = &*units(text);
         match self {
             Self::Linear(regex) => regex.is_match(text),
+            Self::Backtracking(_) if text.len() > BACKTRACK_TEXT_MAX => false,
             Self::Backtracking(regex) => regex.is_match(text).unwrap_or(false),
         }
     }
@@ -60,7 +64,7 @@ impl Pattern {
         let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
         match self {
             Self::Linear(_) => length / 64,
-            Self::Backtracking(_) => length.saturating_add(1_000),
+            Self::Backtracking(_) => (length.saturating_mul(length) / 64).saturating_add(1_000),
         }
     }
 }

@@ -96,6 +96,16 @@ struct Open {
     quantifiable: bool,
 }
 
+/// What an opening brace begins.
+enum Brace {
+    /// How often the last atom may come.
+    Counts(String),
+    /// Nothing: it stands for itself.
+    Itself,
+    /// Counts in the wrong order.
+    Wrong,
+}
+
 struct Translator<'a> {
     units: &'a [u16],
     at: usize,
@@ -136,9 +146,10 @@ impl Translator<'_> {
                 b'$' => self.assertion(r"\z"),
                 b'.' => self.atom(Class::dot()),
                 byte @ (b'*' | b'+' | b'?') => self.quantifier(&char::from(byte).to_string())?,
-                b'{' => match self.counts() {
-                    Some(counts) => self.quantifier(&counts?)?,
-                    None => self.atom(Class::unit(unit)),
+                b'{' => match self.brace() {
+                    Brace::Counts(counts) => self.quantifier(&counts)?,
+                    Brace::Itself => self.atom(Class::unit(unit)),
+                    Brace::Wrong => return None,
                 },
                 _ => self.atom(Class::unit(unit)),
             }
@@ -167,21 +178,21 @@ impl Translator<'_> {
         Some(())
     }
 
-    /// Reads `n}`, `n,}` or `n,m}`; `None` where the brace means itself, `Some(None)` where the counts are wrong.
-    fn counts(&mut self) -> Option<Option<String>> {
+    /// Reads `n}`, `n,}` or `n,m}`, if that is what follows.
+    fn brace(&mut self) -> Brace {
         let start = self.at;
-        let counts = self.try_counts();
-        if counts.is_none() {
+        let brace = self.counts();
+        if brace.is_none() {
             self.at = start;
         }
-        counts
+        brace.unwrap_or(Brace::Itself)
     }
 
-    fn try_counts(&mut self) -> Option<Option<String>> {
+    fn counts(&mut self) -> Option<Brace> {
         let low = self.decimal()?;
         let high = if self.take(b',') {
             if self.take(b'}') {
-                return Some(Some(format!("{{{low},}}")));
+                return Some(Brace::Counts(format!("{{{low},}}")));
             }
             self.decimal()?
         } else {
@@ -190,7 +201,11 @@ impl Translator<'_> {
         if !self.take(b'}') {
             return None;
         }
-        Some((low <= high).then(|| format!("{{{low},{high}}}")))
+        Some(if low <= high {
+            Brace::Counts(format!("{{{low},{high}}}"))
+        } else {
+            Brace::Wrong
+        })
     }
 
     fn decimal(&mut self) -> Option<u64> {
@@ -287,10 +302,10 @@ impl Translator<'_> {
             return self.assertion(r"(?-u:\b)");
         }
         self.engine = Engine::Backtracking;
-        let (here, there) = if is_boundary { ("=", "!") } else { ("=", "=") };
-        let (not_here, not_there) = if is_boundary { ("!", "=") } else { ("!", "!") };
+        // Whether a word follows one, and whether one follows none.
+        let (after, before) = if is_boundary { ("!", "=") } else { ("=", "!") };
         self.assertion(&format!(
-            "(?:(?<{here}{WORD})(?{there}{WORD})|(?<{not_here}{WORD})(?{not_there}{WORD}))"
+            "(?:(?<={WORD})(?{after}{WORD})|(?<!{WORD})(?{before}{WORD}))"
         ));
     }
 
