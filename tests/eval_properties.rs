@@ -186,7 +186,7 @@ fn bounded(run: impl FnOnce() + Send + 'static) {
         run();
         sender.send(()).expect("someone waits");
     });
-    let finished = receiver.recv_timeout(Duration::from_secs(300));
+    let finished = receiver.recv_timeout(Duration::from_mins(5));
     assert!(finished.is_ok(), "it ran away or panicked");
     thread.expect("a thread").join().expect("it did not panic");
 }

@@ -1,6 +1,6 @@
 //! Patterns in JavaScript's flavour (without the `u` flag), run by engines that cannot run away.
 //!
-//! A pattern is translated once ([`translate`]). Most run on `regex`, linear in the text; look-around and
+//! A pattern is translated once ([`mod@translate`]). Most run on `regex`, linear in the text; look-around and
 //! back-references go to `fancy-regex` with a limit on its backtracking, beyond which a text does not match.
 //!
 //! JavaScript matches UTF-16 units. Characters above U+FFFF are therefore matched as their two surrogates, each
