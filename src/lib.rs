@@ -7,12 +7,13 @@
 //! **A read.** A handler in [`http`] asks its worker's [`actors::snapshot_reader`], which remembers the store's last
 //! answer and asks again only when the revision has moved. Reads never wait for an upstream or a database.
 //!
-//! Modules in reading order: [`model`], [`pipeline`], [`views`], [`sources`], [`store`], [`actors`], [`http`], [`cli`].
+//! Modules in reading order: [`model`], [`eval`], [`pipeline`], [`views`], [`sources`], [`store`], [`actors`], [`http`], [`cli`].
 
 pub mod actors;
 pub mod app;
 pub mod cli;
 pub mod clock;
+pub mod eval;
 pub mod http;
 pub mod metrics;
 pub mod model;

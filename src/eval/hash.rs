@@ -1,0 +1,129 @@
+//! Where a unit falls: FNV-1a over UTF-16 code units, reduced to a number in `0..1`.
+
+use std::fmt::{self, Write};
+
+use super::js::{self, Actual};
+
+const OFFSET: u32 = 0x811C_9DC5;
+const PRIME: u32 = 0x0100_0193;
+
+/// FNV-1a, 32 bits, fed whole 16-bit units.
+#[derive(Clone, Copy)]
+struct Fnv(u32);
+
+impl Fnv {
+    fn unit(&mut self, unit: u32) {
+        self.0 = (self.0 ^ unit).wrapping_mul(PRIME);
+    }
+
+    fn text(&mut self, text: &str) {
+        if text.is_ascii() {
+            text.bytes().for_each(|byte| self.unit(byte.into()));
+        } else {
+            text.encode_utf16().for_each(|unit| self.unit(unit.into()));
+        }
+    }
+
+    fn value(&mut self, value: Actual<'_>) {
+        match value {
+            Actual::String(text) => self.text(text),
+            Actual::Number(number) => {
+                js::write_number(self, number).expect("hashing cannot fail");
+            }
+            other => self.text(&js::string(other)),
+        }
+    }
+
+    /// Feeds a number's decimal digits.
+    fn decimal(&mut self, mut number: u32) {
+        let mut digits = [0_u8; 10];
+        let mut start = digits.len();
+        loop {
+            start -= 1;
+            digits[start] = b'0' + u8::try_from(number % 10).unwrap_or_default();
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        digits[start..]
+            .iter()
+            .for_each(|digit| self.unit((*digit).into()));
+    }
+}
+
+impl Write for Fnv {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.text(text);
+        Ok(())
+    }
+}
+
+/// Which formula an item asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HashVersion {
+    /// 1,000 buckets, biased; kept for experiments that began with it.
+    V1,
+    /// 10,000 buckets.
+    V2,
+    /// One that nobody knows: no unit has a bucket.
+    Unknown,
+}
+
+impl HashVersion {
+    pub(super) fn from_number(number: f64) -> Self {
+        match number {
+            1.0 => Self::V1,
+            2.0 => Self::V2,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// A seed whose share of the version 2 hash is already computed.
+#[derive(Clone, Debug)]
+pub(super) struct Seed {
+    text: Box<str>,
+    state: u32,
+}
+
+impl Seed {
+    pub(super) fn new(text: &str) -> Self {
+        let mut fnv = Fnv(OFFSET);
+        fnv.text(text);
+        Self {
+            text: text.into(),
+            state: fnv.0,
+        }
+    }
+
+    /// The bucket of a value, in `0..1`.
+    pub(super) fn bucket(&self, value: Actual<'_>, version: HashVersion) -> Option<f64> {
+        match version {
+            HashVersion::V2 => {
+                let mut inner = Fnv(self.state);
+                inner.value(value);
+                let mut outer = Fnv(OFFSET);
+                outer.decimal(inner.0);
+                Some(f64::from(outer.0 % 10_000) / 10_000.0)
+            }
+            HashVersion::V1 => {
+                let mut fnv = Fnv(OFFSET);
+                fnv.value(value);
+                fnv.text(&self.text);
+                Some(f64::from(fnv.0 % 1_000) / 1_000.0)
+            }
+            HashVersion::Unknown => None,
+        }
+    }
+}
+
+/// GrowthBook's `hash`: the bucket of `value` under `seed`, or nothing for a version other than 1 and 2.
+pub fn hash(seed: &str, value: &str, version: i64) -> Option<f64> {
+    let version = match version {
+        1 => HashVersion::V1,
+        2 => HashVersion::V2,
+        _ => HashVersion::Unknown,
+    };
+    Seed::new(seed).bucket(Actual::String(value), version)
+}
