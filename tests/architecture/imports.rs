@@ -6,7 +6,7 @@ use super::{code, rust_files, text};
 
 /// Each module with the sibling modules it may import, its tests included.
 ///
-/// `model`, `pipeline` and `views` know no clock, no I/O, no actor; `http` knows no database and no source.
+/// `model`, `eval`, `pipeline` and `views` know no clock, no I/O, no actor; `http` knows no database and no source.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("clock", &[]),
@@ -14,6 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     // The exporter opens connections, for which a TLS provider must be chosen.
     ("telemetry", &["settings", "sources"]),
+    ("eval", &["model"]),
     ("pipeline", &["model"]),
     ("views", &["model"]),
     ("sources", &["settings"]),
