@@ -196,7 +196,10 @@ async fn kill_again_and_again(backend: &Backend, kills: usize) {
     check_kept(backend, &bed, &all).await;
 }
 
-/// Every revision that was ever served is in the database, or was so recent at a kill that the backup has it.
+/// Every revision that was ever served is in the database's history, but for at most one.
+///
+/// One whose insert took longer than a publish waits for may have been in the backup alone at a kill, and replaced before
+/// the database got it. That the backup had it is not checked: older generations are gone by the end.
 async fn check_kept(backend: &Backend, bed: &Bed, seen: &Seen) {
     let kept = numbers(&store(&backend.url, bed.dir.path())).await;
     let unique: BTreeSet<u64> = kept.iter().copied().collect();
