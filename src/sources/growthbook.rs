@@ -114,6 +114,7 @@ impl Growthbook {
             parts,
             connections_error,
             streams: self.streams(&connections),
+            connections,
         }
     }
 

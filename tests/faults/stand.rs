@@ -150,7 +150,9 @@ pub(crate) fn assert_unmoved(case: &str, before: &Served, after: &Served) {
 
 /// Fails unless every data route says that nothing was ever loaded.
 pub(crate) async fn assert_never_loaded(app: &TestApp) {
-    let paths = ROUTES.iter().flat_map(|route| (route.probes)(ENVIRONMENT));
+    let paths = ROUTES
+        .iter()
+        .flat_map(|route| (route.probes)(ENVIRONMENT, CLIENT_KEY));
     for path in paths {
         let response = app
             .http
