@@ -203,11 +203,6 @@ impl Documents {
         }
     }
 
-    /// Whether browsers of any origin may read answers.
-    pub(super) fn is_any_origin(&self) -> bool {
-        self.profile.is_any_origin
-    }
-
     /// 200 with the document, or 304 where the client has it.
     fn respond(
         &self,

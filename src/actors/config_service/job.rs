@@ -257,6 +257,8 @@ impl Task {
             _ => self.at,
         };
         let input = Arc::new(std::mem::take(&mut done.intake.input));
+        let known = old.map_or(&self.source.listed, |old| &old.connections);
+        let connections = relay::proven(known, self.connections.as_ref(), &done.intake);
         let is_first = !funnel::contributes(served, &self.source.id);
         let is_complete = self.source.is_complete(&input);
         if is_first && is_complete && !self.source.allow_empty {
@@ -271,7 +273,7 @@ impl Task {
         let accepted = Accepted {
             input: Arc::clone(&input),
             checked_at,
-            connections: self.connections(old),
+            connections,
         };
         // Another encryption key, say: the same content in other bytes.
         let is_rekeyed =
@@ -320,12 +322,6 @@ impl Task {
             }
         }
         done
-    }
-
-    /// The connections as this fetch or an earlier one found them.
-    fn connections(&self, old: Option<&Accepted>) -> Arc<Vec<Connection>> {
-        let known = || old.map_or(&self.source.listed, |old| &old.connections);
-        Arc::clone(self.connections.as_ref().unwrap_or_else(known))
     }
 
     fn incomplete(&self, input: &SourceInput) -> String {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use secrecy::ExposeSecret as _;
 use time::OffsetDateTime;
 
-use super::funnel::{Sources, takes_part};
+use super::funnel::{Intake, Sources, takes_part};
 use crate::{
     model::{Document, Issue, Snapshot, snapshot::connection_document},
     pipeline::{
@@ -13,6 +13,7 @@ use crate::{
         relay::{self, Form},
     },
     settings::Connection,
+    sources::PartId,
 };
 
 /// The documents, sorted by name, and what is wrong with them.
@@ -127,6 +128,31 @@ fn without_key(source: &str, part: &PayloadPart, served: Option<&Arc<Document>>)
     let message = "the key of an encrypted connection is not known before its connections are \
                    discovered again; SDKs get its last document until then";
     (!is_same).then(|| Issue::warning("connection_key_unknown", source, "connections", message))
+}
+
+/// The connections as this fetch or an earlier one found them.
+///
+/// A list may tell a wrong encryption key. A new one counts once a payload was opened with it.
+pub(super) fn proven(
+    known: &Arc<Vec<Connection>>,
+    found: Option<&Arc<Vec<Connection>>>,
+    intake: &Intake,
+) -> Arc<Vec<Connection>> {
+    let Some(found) = found else {
+        return Arc::clone(known);
+    };
+    let proven = found.iter().map(|connection| {
+        let part = PartId::Payload(connection.key.clone());
+        let old = known.iter().find(|old| old.key == connection.key);
+        match old.filter(|_| !intake.accepted.contains_key(&part)) {
+            Some(old) => Connection {
+                decryption_key: old.decryption_key.clone(),
+                ..connection.clone()
+            },
+            None => connection.clone(),
+        }
+    });
+    Arc::new(proven.collect())
 }
 
 /// Whether two lists of connections give the same documents.

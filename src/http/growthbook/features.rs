@@ -18,6 +18,6 @@ pub(in crate::http) async fn features(
     }
     let served = documents::serve(&request, &state, &key.environment, &key.document).await?;
     let mut response = served.response;
-    offer_stream(&state, response.headers_mut());
+    offer_stream(response.headers_mut());
     Ok(response)
 }

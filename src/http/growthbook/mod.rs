@@ -8,22 +8,16 @@ mod error;
 pub(super) mod features;
 mod keys;
 
-use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 
 pub(super) use self::error::GrowthbookError;
-use super::state::HttpState;
 
 /// By which SDKs learn that they may follow changes on `/sub/{client_key}`.
 pub(super) const SSE_SUPPORT: HeaderName = HeaderName::from_static("x-sse-support");
 /// By which a poller learns that asking again will not help.
 pub(super) const UNRECOVERABLE: HeaderName = HeaderName::from_static("x-unrecoverable");
 
-/// Tells an SDK that it may follow changes, a browser's too.
-pub(super) fn offer_stream(state: &HttpState, headers: &mut HeaderMap) {
+/// Tells an SDK that it may follow changes; a browser's may read it, see [`super::cors`].
+pub(super) fn offer_stream(headers: &mut HeaderMap) {
     headers.insert(SSE_SUPPORT, HeaderValue::from_static("enabled"));
-    if state.documents.is_any_origin() {
-        // To callers of no origin too: a cache may give a browser what a server asked for.
-        let exposed = HeaderValue::from_static("x-sse-support");
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
-    }
 }

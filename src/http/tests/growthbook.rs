@@ -25,7 +25,6 @@ async fn a_payload_comes_with_the_headers_of_other_documents_and_the_offer_of_a_
         ("x-config-revision", "7"),
         ("x-sse-support", "enabled"),
         ("access-control-allow-origin", "*"),
-        ("access-control-expose-headers", "x-sse-support"),
         (
             "surrogate-key",
             "cfg cfg-production cfg-production-features/sdk-main",
