@@ -9,6 +9,7 @@
 
 pub mod adapt;
 pub mod dates;
+mod groups;
 pub mod guard;
 pub mod input;
 pub mod overrides;

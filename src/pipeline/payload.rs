@@ -76,6 +76,8 @@ pub const SEALED: [(&str, &str); 4] = [
 pub struct ExperimentList {
     /// One per tracking key, sorted by it.
     pub experiments: Vec<Arc<Experiment>>,
+    /// Saved groups that they refer to, typed, by id; only where the upstream gives them.
+    pub saved_groups: BTreeMap<Arc<str>, CanonicalJson>,
     /// Ids served from their last good version because the delivered one is bad.
     pub from_last_good: Vec<String>,
     /// What is wrong with single items.
@@ -143,6 +145,10 @@ fn once<T, E: Error>(name: &'static str, slot: &mut Option<T>, value: T) -> Resu
 pub(super) struct RawExperiments<'a> {
     #[serde(borrow)]
     pub(super) experiments: Vec<&'a RawValue>,
+    #[serde(borrow, default, rename = "savedGroups")]
+    pub(super) saved_groups: Vec<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) namespaces: Vec<&'a RawValue>,
 }
 
 /// Members of an object in the order sent, duplicates included.
