@@ -311,7 +311,7 @@ pub fn client() -> reqwest::Client {
         .no_gzip()
         .no_brotli()
         .no_zstd()
-        .timeout(Duration::from_secs(60))
+        .timeout(Duration::from_mins(1))
         .build()
         .unwrap()
 }
