@@ -242,6 +242,8 @@ fn build(
     for source in &settings.sources {
         let mut handles = SourceHandles {
             environment: source.environment.clone(),
+            max_body_bytes: source.poll.max_body_bytes,
+            webhook_secret: source.webhook_secret.clone(),
             actors: None,
         };
         let clock = board

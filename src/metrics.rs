@@ -22,6 +22,9 @@
 //! | `stitchd_http_panics_total` | handlers that panicked and were answered 500 |
 //! | `stitchd_streams` | event streams open now |
 //! | `stitchd_streams_refused_total` | event streams refused because `server.max_streams` were open |
+//! | `stitchd_streams_dropped_total` | event streams cut in the middle of an event: the reader took nothing for `server.blocked_limit` |
+//! | `stitchd_pushes_total{source,outcome}` | payloads pushed: `published`, `unchanged`, `held`, `refused`, `failed`, `ignored_paused`, `bad_signature` |
+//! | `stitchd_webhooks_total{source,outcome}` | webhooks: `polling`, `duplicate`, `ignored_paused`, `too_old`, `bad_signature` |
 //! | `stitchd_database_up` | 1 when the last database call succeeded |
 //! | `stitchd_backup_up` | 1 when the last backup write succeeded |
 //! | `stitchd_store_pending` | writes waiting for the database or the backup |
@@ -105,6 +108,9 @@ pub struct Metrics {
     panics: Counter,
     streams: Gauge,
     streams_refused: Counter,
+    streams_dropped: Counter,
+    pushes: Family<PollLabels, Counter>,
+    webhooks: Family<PollLabels, Counter>,
     database_up: Gauge,
     backup_up: Gauge,
     store_pending: Gauge,
@@ -112,6 +118,11 @@ pub struct Metrics {
     consumers: Gauge,
     /// Encoding walks every family; two scrapes at once take turns.
     encoding: Mutex<()>,
+}
+
+fn count(family: &Family<PollLabels, Counter>, source: &str, outcome: &'static str) {
+    let source = source.to_owned();
+    family.get_or_create(&PollLabels { source, outcome }).inc();
 }
 
 fn histogram() -> Histogram {
@@ -139,6 +150,9 @@ impl Default for Metrics {
             panics: Counter::default(),
             streams: Gauge::default(),
             streams_refused: Counter::default(),
+            streams_dropped: Counter::default(),
+            pushes: Family::default(),
+            webhooks: Family::default(),
             database_up: Gauge::default(),
             backup_up: Gauge::default(),
             store_pending: Gauge::default(),
@@ -224,6 +238,13 @@ impl Metrics {
             "Event streams refused",
             self.streams_refused.clone(),
         );
+        r.register(
+            "streams_dropped",
+            "Event streams cut because their reader stood still",
+            self.streams_dropped.clone(),
+        );
+        r.register("pushes", "Payloads pushed", self.pushes.clone());
+        r.register("webhooks", "Webhooks", self.webhooks.clone());
         r.register(
             "database_up",
             "Whether the last database call succeeded",
@@ -396,6 +417,21 @@ impl Metrics {
     /// An event stream was refused.
     pub fn stream_refused(&self) {
         self.streams_refused.inc();
+    }
+
+    /// An event stream was cut because its reader stood still.
+    pub fn stream_dropped(&self) {
+        self.streams_dropped.inc();
+    }
+
+    /// A payload was pushed for a source.
+    pub fn pushed(&self, source: &str, outcome: &'static str) {
+        count(&self.pushes, source, outcome);
+    }
+
+    /// A webhook came for a source.
+    pub fn webhook(&self, source: &str, outcome: &'static str) {
+        count(&self.webhooks, source, outcome);
     }
 
     /// Whether the last database call succeeded.

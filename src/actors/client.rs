@@ -4,7 +4,7 @@
 //! conditional requests, paging, timeouts, retries within one fetch, limits, decryption. Knows nothing of what the
 //! bytes mean and keeps no schedule.
 //!
-//! Messages in: [`Fetch`], [`Follow`], [`Unfollow`]. Messages out: `UpstreamChanged` to its `PollerActor`, left without
+//! Messages in: [`Fetch`], [`Follow`], [`Unfollow`], [`Open`]. Messages out: `UpstreamChanged` to its `PollerActor`, left without
 //! waiting. A failure is a value in the answer, never the end of the actor. A restart makes a new HTTP client and
 //! forgets the rate-limit budget; the `PollerActor` asks for the stream again after its next poll.
 
@@ -14,6 +14,7 @@ use actix::{
     Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Message, ResponseFuture,
     SpawnHandle, fut::wrap_future,
 };
+use bytes::Bytes;
 use tracing::debug;
 
 use super::{
@@ -22,8 +23,8 @@ use super::{
     slot::Slot,
 };
 use crate::{
-    settings,
-    sources::{Driver, FetchError, Fetched, StreamTarget, Validators},
+    settings::{self, Connection},
+    sources::{self, Driver, FetchError, Fetched, StreamTarget, Validators},
 };
 
 /// Fetches everything once. Sent by the `PollerActor`; the answer holds an outcome per part.
@@ -46,6 +47,16 @@ pub struct Follow {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Unfollow;
+
+/// Opens a payload that the upstream has pushed. Sent by the `PollerActor`.
+#[derive(Clone, Message)]
+#[rtype(result = "Result<Bytes, FetchError>")]
+pub struct Open {
+    /// The connection it was pushed for.
+    pub connection: Connection,
+    /// As it was sent.
+    pub body: Bytes,
+}
 
 /// See the module's first paragraph.
 pub struct ClientActor {
@@ -130,6 +141,19 @@ impl Handler<Fetch> for ClientActor {
         Box::pin(async move {
             fail::fail_point!("client.fetch_future");
             Ok(driver?.fetch(&message.validators).await)
+        })
+    }
+}
+
+impl Handler<Open> for ClientActor {
+    // As for `Fetch`; a large body is opened on a thread of its own.
+    type Result = ResponseFuture<Result<Bytes, FetchError>>;
+
+    fn handle(&mut self, message: Open, _: &mut Context<Self>) -> Self::Result {
+        fail::fail_point!("client.Open");
+        Box::pin(async move {
+            fail::fail_point!("client.open_future");
+            sources::open(&message.connection, message.body).await
         })
     }
 }

@@ -12,7 +12,6 @@ use std::{
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use secrecy::SecretString;
 
 use crate::{
     model::{
@@ -28,21 +27,27 @@ pub struct ClientKey {
     pub key: Arc<str>,
     /// Environment whose snapshot has its document.
     pub environment: Arc<str>,
-    /// Source it belongs to; `None` while that is known from a stored snapshot alone.
-    pub source: Option<Arc<str>>,
+    /// Source it belongs to, and its connection there; `None` while it is known from a stored snapshot alone.
+    pub origin: Option<Origin>,
     /// Name of its document.
     pub document: Arc<str>,
     /// Whether its SDKs have features evaluated remotely; then nobody gets the document itself.
     pub is_remote_eval: bool,
-    /// Key with which GrowthBook signs what it pushes for this connection.
-    pub push_signing_key: Option<SecretString>,
+}
+
+/// Where a client key comes from.
+pub struct Origin {
+    /// Source id.
+    pub source: Arc<str>,
+    /// The connection with its keys.
+    pub connection: Connection,
 }
 
 impl fmt::Debug for ClientKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientKey")
             .field("environment", &self.environment)
-            .field("source", &self.source)
+            .field("source", &self.origin.as_ref().map(|origin| &origin.source))
             .field("is_remote_eval", &self.is_remote_eval)
             .finish_non_exhaustive()
     }
@@ -143,10 +148,12 @@ impl ClientKeys {
                 let known = ClientKey {
                     key: Arc::clone(&key),
                     environment: Arc::clone(&source.environment),
-                    source: Some(Arc::clone(&source.id)),
                     document: connection_document(&key, connection.remote_eval),
                     is_remote_eval: connection.remote_eval,
-                    push_signing_key: connection.push_signing_key.clone(),
+                    origin: Some(Origin {
+                        source: Arc::clone(&source.id),
+                        connection: connection.clone(),
+                    }),
                 };
                 by_key.entry(key).or_insert_with(|| Arc::new(known));
             }
@@ -165,10 +172,9 @@ impl ClientKeys {
                 Arc::new(ClientKey {
                     key: Arc::clone(key),
                     environment: Arc::clone(environment),
-                    source: None,
+                    origin: None,
                     document: connection_document(key, *is_remote_eval),
                     is_remote_eval: *is_remote_eval,
-                    push_signing_key: None,
                 })
             });
         }
@@ -253,11 +259,12 @@ mod tests {
         ));
         // Nobody in this environment discovers: a document of it without a listed key is of the past.
         keys.restore(&stored("test", &["features/sdk-3"]));
-        assert!(keys.find("sdk-1").unwrap().source.is_none());
+        assert!(keys.find("sdk-1").unwrap().origin.is_none());
         assert!(keys.find("sdk-2").unwrap().is_remote_eval);
         assert!(keys.find("sdk-3").is_none());
         keys.set_discovered("a", &[connection("sdk-1", false)]);
-        assert_eq!(keys.find("sdk-1").unwrap().source.as_deref(), Some("a"));
+        let key = keys.find("sdk-1").unwrap();
+        assert_eq!(&*key.origin.as_ref().unwrap().source, "a");
         assert!(keys.find("sdk-2").is_none() && keys.is_complete());
     }
 }

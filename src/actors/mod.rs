@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!            http handlers                                   http handlers (SnapshotReader, one per worker)
-//!  Pause, Resume, ForcePoll │ GetPollerStatus                         │ GetSnapshot, only when the revision moved
+//!  Pause, Resume, ForcePoll │ GetPollerStatus, TakePush, PollSoon     │ GetSnapshot, only when the revision moved
 //!                           ▼ 64                                      ▼ 1024
 //!   timer ──────────► PollerActor ── Fetch ──► ClientActor        StoreActor ──► SQL database, disk backup
-//!                      │   ▲        Follow 16   │                     ▲
+//!                      │   ▲        Follow, Open │                    ▲
 //!                      │   └── UpstreamChanged ─┘                     │ Publish, SaveInput
 //!                      └────────── Ingest 64 ──► ConfigServiceActor ──┘
 //!
@@ -28,8 +28,10 @@ pub mod supervisor;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use secrecy::SecretString;
+
 pub use board::Board;
-pub use client_keys::{ClientKey, ClientKeys};
+pub use client_keys::{ClientKey, ClientKeys, Origin};
 pub use slot::{ActorStatus, AskError, Member, Ping, Quit, Slot};
 pub use snapshot_reader::{Latest, SnapshotReader};
 
@@ -68,6 +70,10 @@ pub type PollerSlot = Arc<Slot<poller::PollerActor>>;
 pub struct SourceHandles {
     /// Environment the source feeds.
     pub environment: String,
+    /// Largest payload that may be pushed, in bytes.
+    pub max_body_bytes: usize,
+    /// Secret of GrowthBook's webhook.
+    pub webhook_secret: Option<SecretString>,
     /// Its client and poller; `None` when the source is disabled.
     pub actors: Option<(ClientSlot, PollerSlot)>,
 }

@@ -66,6 +66,9 @@ pub enum ApiError {
     /// `server.max_streams` event streams are open.
     #[error("too many event streams are open")]
     TooManyStreams,
+    /// Something that may work when it is asked again.
+    #[error("{0}")]
+    TryAgain(&'static str),
     /// An actor did not answer.
     #[error("{0}")]
     Unavailable(#[from] AskError),
@@ -104,7 +107,7 @@ impl ApiError {
             Self::Unauthorized => "unauthorized",
             Self::Forbidden(_) => "forbidden",
             Self::TooManyStreams => "too_many_streams",
-            Self::Unavailable(_) => "unavailable",
+            Self::Unavailable(_) | Self::TryAgain(_) => "unavailable",
             Self::PartlyUnavailable { .. } => "partly_unavailable",
             Self::Internal => "internal",
         }
@@ -122,9 +125,10 @@ impl ApiError {
     fn retry_after(&self) -> Option<&'static str> {
         match self {
             Self::NotLoaded => Some(RETRY_NOT_LOADED),
-            Self::TooManyStreams | Self::Unavailable(_) | Self::PartlyUnavailable { .. } => {
-                Some(RETRY_SOON)
-            }
+            Self::TooManyStreams
+            | Self::TryAgain(_)
+            | Self::Unavailable(_)
+            | Self::PartlyUnavailable { .. } => Some(RETRY_SOON),
             _ => None,
         }
     }
@@ -201,6 +205,7 @@ impl ResponseError for ApiError {
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotLoaded
             | Self::TooManyStreams
+            | Self::TryAgain(_)
             | Self::Unavailable(_)
             | Self::PartlyUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,

@@ -187,6 +187,39 @@ pub const ROUTES: &[Route] = &[
             || web::route().to(stream::follow),
         )
     },
+    Route {
+        methods: GET,
+        ..open(
+            Plane::Data,
+            "/sub/{client_key}",
+            "server-sent events, one per change of a connection's payload",
+            || web::route().to(growthbook::sub::sub),
+        )
+    },
+    Route {
+        methods: POST,
+        ..open(
+            Plane::Data,
+            "/proxy/features",
+            "takes a payload that GrowthBook pushes",
+            || web::route().to(growthbook::push::push),
+        )
+    },
+    Route {
+        methods: POST,
+        ..open(
+            Plane::Data,
+            "/webhooks/growthbook/{source}",
+            "GrowthBook's SDK webhook: polls the source at once",
+            || web::route().to(growthbook::webhook::webhook),
+        )
+    },
+    open(
+        Plane::Data,
+        "/healthcheck",
+        "how GrowthBook finds its proxy",
+        || web::route().to(growthbook::healthcheck::healthcheck),
+    ),
     open(Plane::Data, "/livez", "whether the process answers", || {
         web::route().to(health::livez)
     }),

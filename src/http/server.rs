@@ -10,14 +10,12 @@ use actix_web::{App, HttpServer, dev::Server, rt, web};
 
 use super::{HttpState, Shared, admin_app, cors, data_app};
 
-/// How long a peer may leave data untaken before its connection is reset, keep-alive comments of streams included.
-const BLOCKED_LIMIT: Duration = Duration::from_mins(1);
 /// Connections the admin plane holds at once: people, probes and scrapers.
 const ADMIN_CONNECTIONS_MAX: usize = 1024;
 
 /// The data plane: `server.workers` threads, each with its own snapshot reader.
 pub fn data_server(shared: &Arc<Shared>, listener: TcpListener) -> io::Result<Server> {
-    limit_blocking(&listener)?;
+    limit_blocking(&listener, shared.server.blocked_limit)?;
     let settings = shared.server.clone();
     let for_workers = Arc::clone(shared);
     let make_app = move || {
@@ -43,7 +41,7 @@ pub fn data_server(shared: &Arc<Shared>, listener: TcpListener) -> io::Result<Se
 
 /// The admin plane: one worker thread, so that no load on it takes cores from readers.
 pub fn admin_server(shared: &Arc<Shared>, listener: TcpListener) -> io::Result<Server> {
-    limit_blocking(&listener)?;
+    limit_blocking(&listener, shared.server.blocked_limit)?;
     let settings = shared.server.clone();
     let for_workers = Arc::clone(shared);
     let make_app = move || {
@@ -65,17 +63,14 @@ fn grace_seconds(grace: Duration) -> u64 {
     (grace.as_secs() + u64::from(grace.subsec_nanos() > 0)).max(1)
 }
 
-/// Has the kernel reset connections whose peer takes no data; accepted sockets inherit it from the listener.
+/// Has the kernel reset connections whose peer takes no data for so long, keep-alives of streams included; accepted sockets inherit it from the listener.
 ///
 /// actix-web has no limit on a blocked write. Elsewhere than on Linux a blocked reader keeps its connection, and with
 /// it at most one event and one write buffer.
-fn limit_blocking(listener: &TcpListener) -> io::Result<()> {
+fn limit_blocking(listener: &TcpListener, limit: Duration) -> io::Result<()> {
     #[cfg(target_os = "linux")]
-    socket2::SockRef::from(listener).set_tcp_user_timeout(Some(BLOCKED_LIMIT))?;
+    socket2::SockRef::from(listener).set_tcp_user_timeout(Some(limit))?;
     #[cfg(not(target_os = "linux"))]
-    tracing::debug!(
-        ?listener,
-        "no limit on writes blocked for {BLOCKED_LIMIT:?}"
-    );
+    tracing::debug!(?listener, "no limit on writes blocked for {limit:?}");
     Ok(())
 }

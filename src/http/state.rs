@@ -10,10 +10,12 @@ use std::{
 };
 
 use actix_web::http::header::HeaderValue;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    auth::Auth, consumers::Consumers, documents::Documents, error::ApiError, health::StoreMemory,
+    auth::Auth, consumers::Consumers, documents::Documents, error::ApiError,
+    growthbook::webhook::Webhooks, health::StoreMemory,
 };
 use crate::{
     actors::{Handles, SnapshotReader},
@@ -30,6 +32,8 @@ pub struct Shared {
     pub(super) auth: Auth,
     pub(super) consumers: Consumers,
     pub(super) streams: StreamLimit,
+    pub(super) large_bodies: LargeBodies,
+    pub(super) webhooks: Webhooks,
     pub(super) store_memory: StoreMemory,
     is_stopping: AtomicBool,
     end: CancellationToken,
@@ -43,6 +47,8 @@ impl Shared {
             auth: Auth::new(&settings.admin),
             consumers: Consumers::default(),
             streams: StreamLimit::new(settings.server.max_streams, Arc::clone(&metrics)),
+            large_bodies: LargeBodies::default(),
+            webhooks: Webhooks::default(),
             store_memory: StoreMemory::default(),
             server: settings.server.clone(),
             http: settings.http.clone(),
@@ -203,6 +209,27 @@ impl Drop for StreamPermit {
     fn drop(&mut self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
         self.metrics.streams().dec();
+    }
+}
+
+/// How many large bodies are read at once: pushes and webhooks of all sources.
+///
+/// A body is read before its signature can be checked, so without a bound anybody could have us hold thousands.
+pub(super) struct LargeBodies(Semaphore);
+
+impl LargeBodies {
+    const MAX: usize = 8;
+
+    /// A place to read a body in; GrowthBook asks again where there is none.
+    pub(super) fn place(&self) -> Result<SemaphorePermit<'_>, ApiError> {
+        let full = ApiError::TryAgain("too many pushes at once");
+        self.0.try_acquire().map_err(|_| full)
+    }
+}
+
+impl Default for LargeBodies {
+    fn default() -> Self {
+        Self(Semaphore::new(Self::MAX))
     }
 }
 

@@ -5,7 +5,7 @@
 //! slow reader costs at most one event and skips revisions instead of piling them up.
 //!
 //! **A reader whose socket stays blocked** is dropped by the kernel: the data listener carries a `TCP_USER_TIMEOUT`
-//! (see `server.rs`), so data that the peer does not take for that long resets the connection, which ends the body.
+//! (`server.blocked_limit`), so data that the peer does not take for that long resets the connection, which ends the body.
 //! Keep-alive comments see to it that there is such data.
 //!
 //! `?events=N` ends the stream after N events, for callers that cannot end it themselves.
@@ -37,7 +37,7 @@ use crate::{
 const RECONNECT: &str = "retry: 3000\n\n";
 const KEEP_ALIVE: &str = ": keep-alive\n\n";
 /// Wait before the store is asked again for a revision that was announced but could not be had.
-const RETRY: Duration = Duration::from_millis(500);
+pub(super) const RETRY: Duration = Duration::from_millis(500);
 /// Most events that a caller may limit a stream to; whoever wants more does not want a limit.
 const EVENTS_MAX: u32 = 1000;
 
@@ -138,7 +138,7 @@ struct Query {
 }
 
 /// How many events the caller wants; `None`: all there will ever be.
-fn events_wanted(query: &str) -> Result<Option<u32>, ApiError> {
+pub(super) fn events_wanted(query: &str) -> Result<Option<u32>, ApiError> {
     let query: Query = extract::query(query)?;
     let Some(text) = query.events else {
         return Ok(None);

@@ -64,6 +64,7 @@ pub struct Document {
     pub content: Option<String>,
     /// Compressed copies, once they are ready.
     pub encodings: OnceLock<Encodings>,
+    line: OnceLock<Bytes>,
 }
 
 impl Document {
@@ -84,7 +85,22 @@ impl Document {
             members,
             content: None,
             encodings: OnceLock::new(),
+            line: OnceLock::new(),
         }
+    }
+
+    /// The same JSON on one line, as an event needs it; shared with `body` where that has no line breaks.
+    ///
+    /// JSON has line breaks as white space between tokens alone.
+    pub fn line(&self) -> &Bytes {
+        let is_break = |byte: &u8| matches!(byte, b'\n' | b'\r');
+        self.line.get_or_init(|| {
+            if !self.body.iter().any(is_break) {
+                return self.body.clone();
+            }
+            let bytes = self.body.iter().copied();
+            bytes.filter(|byte| !is_break(byte)).collect()
+        })
     }
 
     /// Says what the bytes mean.

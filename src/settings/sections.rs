@@ -32,6 +32,9 @@ pub struct Server {
     /// How long an idle connection is kept.
     #[serde(with = "humantime_serde")]
     pub keep_alive: Duration,
+    /// How long a peer may leave data untaken before it is disconnected.
+    #[serde(with = "humantime_serde")]
+    pub blocked_limit: Duration,
     /// Largest request body, in bytes.
     pub max_request_bytes: usize,
     /// Event streams held open at once over all workers; further ones are answered 503.
@@ -51,6 +54,7 @@ impl Default for Server {
             max_connections: 25_000,
             request_timeout: Duration::from_secs(5),
             keep_alive: Duration::from_secs(75),
+            blocked_limit: Duration::from_mins(1),
             max_request_bytes: 1_048_576,
             max_streams: 20_000,
         }

@@ -142,6 +142,18 @@ impl fmt::Debug for StreamTarget {
     }
 }
 
+/// Reads a payload that the upstream has sent by itself, as a fetched one would be: checked, with plain members.
+///
+/// Fails when it is not a payload, or cannot be decrypted.
+pub async fn open(connection: &Connection, body: Bytes) -> Result<Bytes, FetchError> {
+    let opener = decrypt::Opener {
+        label: mask(&connection.key),
+        decryption_key: connection.decryption_key.clone(),
+        content_type: "application/json".to_owned(),
+    };
+    growthbook::open(opener, body).await
+}
+
 /// The way to one source.
 pub enum Driver {
     /// A GrowthBook server, its CDN or its proxy.

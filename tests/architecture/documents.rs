@@ -176,6 +176,8 @@ fn exported_metrics() -> BTreeSet<String> {
     metrics.poll_ended("s", "published", 0.1);
     metrics.part_failed("s", "payload", "timeout");
     metrics.source_paused("s", false);
+    metrics.pushed("s", "published");
+    metrics.webhook("s", "polling");
     metrics.actor_up("a", true);
     metrics.actor_restarted("a", "panic");
     metrics.requests("data", "/livez", "2xx").inc();

@@ -11,8 +11,12 @@ use std::{
 
 use serde_json::{Value, json};
 use stitchd::{
-    actors::supervisor::Policy,
-    settings::{Profile, Settings, from_toml},
+    actors::{
+        poller::{PollSoon, PushReport, TakePush},
+        supervisor::Policy,
+    },
+    cli::demo::upstream::CLIENT_KEY,
+    settings::{Connection, Profile, Settings, from_toml},
 };
 use tokio::time::Instant;
 
@@ -35,6 +39,8 @@ pub(crate) enum Trigger {
     Pause,
     /// A change that the event stream tells of.
     Stream,
+    /// A payload that is pushed, and word of a change.
+    Push,
     /// `GET /admin/status`.
     Status,
     /// `GET /admin/environments/…/issues`.
@@ -67,6 +73,8 @@ impl Trigger {
             | ("poller", "Pause" | "pause_future" | "Resume" | "resume_future")
             | ("store", "SaveSourceState" | "save_state_future" | "Audit") => Self::Pause,
             ("poller", "UpstreamChanged") => Self::Stream,
+            ("client", "Open" | "open_future")
+            | ("poller", "TakePush" | "push_future" | "PollSoon") => Self::Push,
             ("poller", "GetPollerStatus")
             | ("config_service", "GetFunnelStatus")
             | ("store", "GetStoreStatus") => Self::Status,
@@ -189,6 +197,7 @@ impl Scene {
                     self.change();
                 }
             }
+            Trigger::Push => self.push().await,
             Trigger::Status => drop(app.admin_get("/admin/status").await),
             Trigger::Issues => {
                 let path = format!("/admin/environments/{ENVIRONMENT}/issues");
@@ -203,6 +212,24 @@ impl Scene {
                 eventually("it dies", async || victim.has_fired().then_some(())).await;
             }
         }
+    }
+
+    /// What the upstream has, sent by itself; whoever dies of it, it is taken.
+    async fn push(&self) {
+        let source = &self.app.handles.sources[SOURCE];
+        let (_, poller) = source.actors.as_ref().unwrap();
+        let push = TakePush {
+            connection: Connection {
+                key: CLIENT_KEY.to_owned(),
+                ..Connection::default()
+            },
+            body: json!({ "features": self.bed.upstream.features() })
+                .to_string()
+                .into(),
+        };
+        let report = poller.ask_again(push, PATIENCE).await.unwrap();
+        assert!(matches!(report, PushReport::Taken(_)), "{report:?}");
+        assert!(poller.ask_again(PollSoon, PATIENCE).await.unwrap());
     }
 
     /// An order to the source, whose poller may be between two incarnations.

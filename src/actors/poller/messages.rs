@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use actix::Message;
+use bytes::Bytes;
+
+use crate::settings::Connection;
 
 /// Stops everything that an operator did not ask for. Sent by the control plane.
 #[derive(Clone, Message)]
@@ -33,6 +36,37 @@ pub struct ForcePoll;
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct UpstreamChanged;
+
+/// Takes a payload in that the upstream has pushed. Sent by the data plane, which has checked its signature; may be
+/// asked twice.
+#[derive(Clone, Message)]
+#[rtype(result = "PushReport")]
+pub struct TakePush {
+    /// The connection it was pushed for.
+    pub connection: Connection,
+    /// As it was sent.
+    pub body: Bytes,
+}
+
+/// What became of a push.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PushReport {
+    /// The source is paused.
+    IgnoredPaused,
+    /// It went through the funnel; the outcome is `Published`, `Unchanged` or `Held`.
+    Taken(Outcome),
+    /// It is no payload, or cannot be decrypted; why.
+    Refused(String),
+    /// It could not be looked at; why. The upstream may send it again.
+    Failed(String),
+}
+
+/// Polls soon, because the upstream says that something changed. Sent by the data plane; may be asked twice.
+///
+/// The answer is `false` while the source is paused: then nothing happens.
+#[derive(Clone, Message)]
+#[rtype(result = "bool")]
+pub struct PollSoon;
 
 /// Asks how the source is doing. Sent by the control plane.
 #[derive(Clone, Message)]

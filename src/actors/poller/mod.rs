@@ -4,8 +4,8 @@
 //! in flight and at most one waits: a poll forced during a poll waits for the *next* one, so that it sees what was
 //! changed before the call. After a failure the wait doubles up to `failure_backoff_max`; one success resets it.
 //!
-//! Messages in: [`Pause`], [`Resume`], [`ForcePoll`], [`UpstreamChanged`], [`GetPollerStatus`]. Messages out: `Fetch`,
-//! `Follow`, `Unfollow` to the `ClientActor`, `Ingest` to the `ConfigServiceActor`, `SaveSourceState` to the `StoreActor`.
+//! Messages in: [`Pause`], [`Resume`], [`ForcePoll`], [`UpstreamChanged`], [`TakePush`], [`PollSoon`],
+//! [`GetPollerStatus`]. Messages out: `Fetch`, `Follow`, `Unfollow`, `Open` to the `ClientActor`, `Ingest` to the `ConfigServiceActor`, `SaveSourceState` to the `StoreActor`.
 //!
 //! Pause, failure streak and validators are kept in [`PollerMemory`], which outlives the actor; the pause is also
 //! stored, so that it outlives the process. On restart the schedule starts over with an immediate poll (unless paused);
@@ -13,6 +13,7 @@
 
 mod memory;
 mod messages;
+mod push;
 mod schedule;
 
 use std::{sync::Arc, time::Duration};
@@ -27,8 +28,8 @@ use tracing::{Instrument as _, debug_span, error, info, warn};
 use self::memory::PauseRecord;
 pub use self::memory::{PollerMemory, SourceState};
 pub use self::messages::{
-    ForcePoll, GetPollerStatus, Outcome, Pause, PollReport, PollerStatus, Resume, RunState,
-    UpstreamChanged,
+    ForcePoll, GetPollerStatus, Outcome, Pause, PollReport, PollSoon, PollerStatus, PushReport,
+    Resume, RunState, TakePush, UpstreamChanged,
 };
 use super::{
     MAILBOX, Ping, Quit,
@@ -259,7 +260,7 @@ impl PollerActor {
             drop(waiter.send(ended.clone()));
         }
         let waiters = std::mem::take(&mut self.next_waiters);
-        let is_changed = std::mem::take(&mut self.is_changed) && self.state() == RunState::Running;
+        let is_changed = std::mem::take(&mut self.is_changed) && !self.memory.is_paused();
         if !waiters.is_empty() || is_changed || !report.lost.is_empty() {
             self.start_poll(waiters, ctx);
             return;
@@ -358,20 +359,13 @@ impl PollerActor {
         self.memory.set_paused(None);
         self.links.metrics.source_paused(&self.id, false);
         if self.state() == RunState::Running {
-            match self.poll {
-                Some(_) => self.is_changed = true,
-                None => self.start_poll(Vec::new(), ctx),
-            }
+            self.poll_soon(ctx);
         }
     }
 
     fn on_upstream_changed(&mut self, ctx: &mut Context<Self>) {
-        if self.state() != RunState::Running {
-            return;
-        }
-        match self.poll {
-            Some(_) => self.is_changed = true,
-            None => self.start_poll(Vec::new(), ctx),
+        if self.state() == RunState::Running {
+            self.poll_soon(ctx);
         }
     }
 

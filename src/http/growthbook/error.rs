@@ -23,6 +23,24 @@ pub(in crate::http) enum GrowthbookError {
     /// The payload of a remote-evaluation connection is not for SDKs.
     #[error("Failed to get features (remote eval not supported)")]
     RemoteEvalOnly,
+    /// A push without a client key.
+    #[error("API key required")]
+    KeyRequired,
+    /// A push for a connection whose `push_signing_key` is not set, or has none upstream.
+    #[error("Missing signing key: set `push_signing_key` of this connection")]
+    MissingSigningKey,
+    /// A webhook for a source without `webhook_secret`.
+    #[error("Missing signing key: set `webhook_secret` of this source")]
+    MissingWebhookSecret,
+    /// A push or a webhook with another signature, or none.
+    #[error("Signatures do not match!")]
+    BadSignature,
+    /// A webhook whose time is too far from ours.
+    #[error("`webhook-timestamp` is more than five minutes from now; check the clocks")]
+    OutsideTolerance,
+    /// A push that is signed and no payload.
+    #[error("the payload was refused: {0}")]
+    Refused(String),
     /// Shared with our own routes.
     #[error(transparent)]
     Api(#[from] ApiError),
@@ -60,7 +78,14 @@ impl GrowthbookError {
 impl ResponseError for GrowthbookError {
     fn status_code(&self) -> StatusCode {
         match self {
-            Self::UnknownKey | Self::RemoteEvalOnly => StatusCode::BAD_REQUEST,
+            Self::UnknownKey
+            | Self::RemoteEvalOnly
+            | Self::MissingSigningKey
+            | Self::MissingWebhookSecret
+            | Self::Refused(_) => StatusCode::BAD_REQUEST,
+            Self::KeyRequired | Self::BadSignature | Self::OutsideTolerance => {
+                StatusCode::UNAUTHORIZED
+            }
             Self::Api(error) => error.status_code(),
         }
     }

@@ -6,11 +6,21 @@
 
 mod error;
 pub(super) mod features;
+pub(super) mod healthcheck;
 mod keys;
+pub(super) mod push;
+mod signature;
+pub(super) mod sub;
+pub(super) mod webhook;
+
+use std::time::Duration;
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 
 pub(super) use self::error::GrowthbookError;
+
+/// How long a push may take to go through the funnel; GrowthBook itself gives up after 5 s and asks again.
+const PUSH_LIMIT: Duration = Duration::from_secs(30);
 
 /// By which SDKs learn that they may follow changes on `/sub/{client_key}`.
 pub(super) const SSE_SUPPORT: HeaderName = HeaderName::from_static("x-sse-support");

@@ -218,6 +218,8 @@ fn source_handles(source: &Source) -> (String, SourceHandles) {
     };
     let handles = SourceHandles {
         environment: source.environment.clone(),
+        max_body_bytes: 64,
+        webhook_secret: None,
         actors: source.enabled.then(slots),
     };
     (source.id.clone(), handles)
