@@ -39,10 +39,18 @@ const CONNECTIONS: usize = 64;
 /// What a read may lose against fixed bytes.
 const BAR: f64 = 0.85;
 
-/// The snapshot's own path, so that routing costs the same.
-static BASELINE: [Route; 1] = [Route::baseline("/v1/snapshot/{environment}", || {
-    web::route().to(fixed)
-})];
+/// What is measured: the documents' own paths, so that routing costs the same.
+static BASELINE: [Route; 2] = [
+    Route::baseline("/v1/snapshot/{environment}", || {
+        web::route().to(fixed::<SNAPSHOT>)
+    }),
+    Route::baseline("/api/features/{client_key}", || {
+        web::route().to(fixed::<FEATURES>)
+    }),
+];
+/// Places of the documents in [`FIXED`].
+const SNAPSHOT: usize = 0;
+const FEATURES: usize = 1;
 
 /// What the fixed handler answers.
 #[derive(Default)]
@@ -70,15 +78,16 @@ fn deep_copy(headers: &[(HeaderName, HeaderValue)]) -> Vec<(HeaderName, HeaderVa
         .collect()
 }
 
-static FIXED: OnceLock<Fixed> = OnceLock::new();
+static FIXED: [OnceLock<Fixed>; 2] = [OnceLock::new(), OnceLock::new()];
 
 thread_local! {
     /// Each worker's own copy: reference counts that workers share cost more than the rest of the handler.
-    static OF_WORKER: Fixed = FIXED.get().map(Fixed::deep_copy).unwrap_or_default();
+    static OF_WORKER: [Fixed; 2] =
+        [SNAPSHOT, FEATURES].map(|which| FIXED[which].get().map(Fixed::deep_copy).unwrap_or_default());
 }
 
-async fn fixed(request: HttpRequest) -> HttpResponse {
-    OF_WORKER.with(|fixed| answer(&request, fixed))
+async fn fixed<const WHICH: usize>(request: HttpRequest) -> HttpResponse {
+    OF_WORKER.with(|fixed| answer(&request, &fixed[WHICH]))
 }
 
 fn answer(request: &HttpRequest, fixed: &Fixed) -> HttpResponse {
@@ -119,16 +128,29 @@ async fn measure(report: &mut Report) -> anyhow::Result<()> {
         .context("it has a source")?
         .subscribe();
     revision.wait_for(|revision| *revision > 0).await?;
-    let etag = remember(address).await?;
+    let snapshot = format!("/v1/snapshot/{NAME}");
+    let etag = remember(address, &snapshot, SNAPSHOT).await?;
+    let features = format!("/api/features/{CLIENT_KEY}");
+    remember(address, &features, FEATURES).await?;
     let (baseline, fixed_address) = baseline(&settings, service.handles(), service.metrics())?;
 
     let get =
-        format!("GET /v1/snapshot/{NAME} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: bench\r\n");
-    let revalidate = format!("{get}If-None-Match: {etag}\r\n\r\n");
-    let get = format!("{get}\r\n");
+        |path: &str| format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: bench\r\n");
+    let revalidate = format!("{}If-None-Match: {etag}\r\n\r\n", get(&snapshot));
+    let snapshot = format!("{}\r\n", get(&snapshot));
+    let features = format!("{}\r\n", get(&features));
     let addresses = [address, fixed_address];
-    compare(report, "snapshot_get", addresses, get, 200).await?;
-    compare(report, "snapshot_304", addresses, revalidate, 304).await?;
+    let of = |name, which, status| Measure {
+        name,
+        which,
+        status,
+    };
+    let measure = of("snapshot_get", SNAPSHOT, 200);
+    compare(report, measure, addresses, snapshot).await?;
+    let measure = of("snapshot_304", SNAPSHOT, 304);
+    compare(report, measure, addresses, revalidate).await?;
+    let measure = of("features_get", FEATURES, 200);
+    compare(report, measure, addresses, features).await?;
     baseline.stop(false).await;
     service.stop().await;
     upstream.stop().await;
@@ -159,14 +181,14 @@ fn settings(upstream: &Upstream, folder: &std::path::Path) -> anyhow::Result<Set
 }
 
 /// Has the fixed handler answer what the service answers; gives the entity tag.
-async fn remember(address: SocketAddr) -> anyhow::Result<String> {
+async fn remember(address: SocketAddr, path: &str, which: usize) -> anyhow::Result<String> {
     let client = plain_client()?;
-    let url = format!("http://{address}/v1/snapshot/{NAME}");
+    let url = format!("http://{address}{path}");
     let found = client.get(&url).send().await?;
     let etag = found
         .headers()
         .get("etag")
-        .context("a snapshot has a tag")?;
+        .context("a document has a tag")?;
     let etag = etag.to_str()?.to_owned();
     let conditional = client.get(&url).header("if-none-match", &etag);
     let not_modified = conditional.send().await?;
@@ -175,7 +197,7 @@ async fn remember(address: SocketAddr) -> anyhow::Result<String> {
         not_modified: headers_of(&not_modified)?,
         body: found.bytes().await?,
     };
-    FIXED.get_or_init(|| fixed);
+    FIXED[which].get_or_init(|| fixed);
     Ok(etag)
 }
 
@@ -219,14 +241,28 @@ fn baseline(
     Ok((handle, address))
 }
 
+/// One line of the report.
+#[derive(Clone, Copy)]
+struct Measure {
+    name: &'static str,
+    /// Which document.
+    which: usize,
+    /// Status of every answer.
+    status: u16,
+}
+
 /// Alternates between the service and the fixed bytes, each first in every other round.
 async fn compare(
     report: &mut Report,
-    name: &str,
+    measure: Measure,
     addresses: [SocketAddr; 2],
     request: String,
-    status: u16,
 ) -> anyhow::Result<()> {
+    let Measure {
+        name,
+        which: document,
+        status,
+    } = measure;
     let rounds = move || -> anyhow::Result<[Vec<f64>; 2]> {
         let mut found = [Vec::new(), Vec::new()];
         for round in 0..ROUNDS {
@@ -247,9 +283,9 @@ async fn compare(
     let [real, fixed] = actix_web::rt::task::spawn_blocking(rounds).await??;
     let ratios = real.iter().zip(&fixed).map(|(real, fixed)| real / fixed);
     report.at_least(name, median(ratios.collect()), BAR);
-    let bytes = FIXED.get().map_or(0, |fixed| fixed.body.len());
+    let bytes = FIXED[document].get().map_or(0, |fixed| fixed.body.len());
     report.note(&format!(
-        "{name}: {:.0} requests per second against {:.0} (medians of {ROUNDS} rounds), snapshot of {bytes} bytes",
+        "{name}: {:.0} requests per second against {:.0} (medians of {ROUNDS} rounds), document of {bytes} bytes",
         median(real),
         median(fixed)
     ));

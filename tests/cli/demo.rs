@@ -58,6 +58,12 @@ fn check(line: &str, text: &str) {
         assert!(!json().as_array().unwrap().is_empty(), "{line}");
     } else if line.contains("/v1/stream/") {
         assert_eq!(text.matches("event: revision").count(), 2, "{line}: {text}");
+    } else if line.contains("/sub/") {
+        assert_eq!(
+            text.matches("event: features\n").count(),
+            1,
+            "{line}: {text}"
+        );
     } else if line.contains("/metrics") {
         assert!(
             text.contains("stitchd_snapshot_loaded{environment=\"demo\"} 1"),

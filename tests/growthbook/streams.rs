@@ -1,7 +1,5 @@
 //! The event streams of connections.
 
-use std::time::Duration;
-
 use reqwest::Response;
 use serde_json::json;
 use stitchd::cli::demo::upstream::{CLIENT_KEY, Connection, experiment};
@@ -241,7 +239,7 @@ async fn a_reader_that_stands_still_is_dropped_and_slows_nobody() {
     ];
     let app = start(&bed, &changes).await;
     // More than the sockets' buffers hold, which have up to 4 MB on the sending side.
-    for number in 0..6 {
+    for number in 0..4 {
         let feature = json!({"defaultValue": "x".repeat(1_900_000)});
         bed.upstream
             .set_feature(&format!("large-{number}"), feature);
@@ -257,7 +255,7 @@ async fn a_reader_that_stands_still_is_dropped_and_slows_nobody() {
     })
     .await;
     let mut reader = Stream::open(&app, CLIENT_KEY, None).await;
-    for number in 0..3 {
+    for number in 0..2 {
         change(&bed, &app, number).await;
         let event = reader.event().await;
         assert_eq!(event.data.len(), features(&app).await.body.len());
@@ -272,6 +270,5 @@ async fn a_reader_that_stands_still_is_dropped_and_slows_nobody() {
         "the other goes on"
     );
     drop((stuck, reader));
-    tokio::time::sleep(Duration::from_millis(1)).await;
     app.stop().await;
 }

@@ -53,8 +53,13 @@ pub struct Process {
 impl Process {
     /// Starts `command` and collects what it says.
     pub fn start(command: &mut Command) -> Self {
+        Self::start_with_stdin(command, Stdio::null())
+    }
+
+    /// [`Self::start`] with something to read: a pipe stays open until the process is dropped.
+    pub fn start_with_stdin(command: &mut Command, stdin: impl Into<Stdio>) -> Self {
         command
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();

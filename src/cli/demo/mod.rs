@@ -23,6 +23,11 @@ use crate::{
     telemetry,
 };
 
+/// With which a push to the demo is signed.
+const PUSH_SIGNING_KEY: &str = "push-demo";
+/// With which a webhook to the demo is signed.
+const WEBHOOK_SECRET: &str = "wk_demo";
+
 /// Options of the demo.
 #[derive(Debug, Args)]
 pub struct DemoArguments {
@@ -78,7 +83,8 @@ fn settings(
         id = "demo"
         environment = "{environment}"
         api_host = "{base}"
-        client_key = "{CLIENT_KEY}"
+        connections = [{{ key = "{CLIENT_KEY}", push_signing_key = "{PUSH_SIGNING_KEY}" }}]
+        webhook_secret = "{WEBHOOK_SECRET}"
         rest_host = "{base}"
         secret_key = "{SECRET_KEY}"
         poll.interval = "10s"
@@ -129,6 +135,10 @@ async fn print_examples(app: &App) {
         line(&format!(
             "curl -s -N 'http://{data}/v1/stream/{environment}?events=2'"
         ));
+        line(&format!(
+            "curl -s -N 'http://{data}/sub/{CLIENT_KEY}?events=1'"
+        ));
+        line(&format!("curl -s 'http://{data}/healthcheck'"));
     }
     let admin = app.admin_address();
     for path in [
