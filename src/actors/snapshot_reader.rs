@@ -151,7 +151,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{Candidate, SnapshotMeta},
+        model::{Candidate, Evaluators, SnapshotMeta},
         settings::Settings,
     };
 
@@ -162,7 +162,7 @@ mod tests {
             snapshot_tail: "\"features\":{}}".into(),
             documents: Vec::new(),
             meta: SnapshotMeta::default(),
-            created_at: OffsetDateTime::UNIX_EPOCH,
+            created_at: OffsetDateTime::UNIX_EPOCH, evaluators: Evaluators::default(),
         };
         candidate.at_revision(1)
     }

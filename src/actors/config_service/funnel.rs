@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 
 use super::memory::{Accepted, FunnelSource};
 use crate::{
-    model::{Candidate, Document, Issue, Snapshot, SnapshotMeta, Stitched},
+    model::{Candidate, Document, Evaluators, Issue, Snapshot, SnapshotMeta, Stitched},
     pipeline::{
         Refusal, adapt, guard,
         input::SourceInput,
@@ -195,6 +195,7 @@ pub(super) fn render(
         documents,
         meta: meta(&stitched, cause),
         created_at: now,
+        evaluators: Evaluators::default(),
     };
     let packed = packed::pack_candidate(&candidate);
     Ok(Rendered {
