@@ -214,9 +214,11 @@ fn an_environment_has_one_dialect() {
             "`sources.b.dialect` is `strict`, but source `a` of environment `web` has `legacy`; use one"
         ]
     );
-    let error =
-        from_toml(&source("a", "web", "dialect = \"loose\""), Profile::Test).unwrap_err();
+    let error = from_toml(&source("a", "web", "dialect = \"loose\""), Profile::Test).unwrap_err();
     assert!(error.to_string().contains("dialect"), "{error}");
     let error = from_toml("evaluation.max_decisions = 0", Profile::Test).unwrap_err();
-    assert!(error.to_string().contains("`evaluation.max_decisions`"), "{error}");
+    assert!(
+        error.to_string().contains("`evaluation.max_decisions`"),
+        "{error}"
+    );
 }

@@ -24,7 +24,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "actors",
         &[
-            "clock", "eval", "metrics", "model", "pipeline", "settings", "sources", "store", "views",
+            "clock", "eval", "metrics", "model", "pipeline", "settings", "sources", "store",
+            "views",
         ],
     ),
     (
