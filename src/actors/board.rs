@@ -108,7 +108,8 @@ impl EnvironmentCell {
 
     /// The dialects that somebody wanted evaluations in; none for most environments.
     pub fn evaluated(&self) -> Vec<Dialect> {
-        let is_evaluated = |dialect: &Dialect| self.evaluated[*dialect as usize].load(Ordering::Relaxed);
+        let is_evaluated =
+            |dialect: &Dialect| self.evaluated[*dialect as usize].load(Ordering::Relaxed);
         Dialect::ALL.into_iter().filter(is_evaluated).collect()
     }
 

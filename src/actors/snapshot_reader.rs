@@ -162,7 +162,8 @@ mod tests {
             snapshot_tail: "\"features\":{}}".into(),
             documents: Vec::new(),
             meta: SnapshotMeta::default(),
-            created_at: OffsetDateTime::UNIX_EPOCH, evaluators: Evaluators::default(),
+            created_at: OffsetDateTime::UNIX_EPOCH,
+            evaluators: Evaluators::default(),
         };
         candidate.at_revision(1)
     }

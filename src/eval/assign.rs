@@ -80,7 +80,10 @@ impl<'c> Assigner<'c> {
             return None;
         }
         let rule = &rest[0];
-        if !matches!(self.run.prerequisites(&rule.parents, Some(&here)), Gate::Open) {
+        if !matches!(
+            self.run.prerequisites(&rule.parents, Some(&here)),
+            Gate::Open
+        ) {
             return None;
         }
         if let Some(filters) = &rule.filters
@@ -94,7 +97,11 @@ impl<'c> Assigner<'c> {
         }
     }
 
-    fn variation(&mut self, experiment: &'c Experiment, above: Option<&Above<'_>>) -> Option<usize> {
+    fn variation(
+        &mut self,
+        experiment: &'c Experiment,
+        above: Option<&Above<'_>>,
+    ) -> Option<usize> {
         if experiment.bandit.is_some() || self.run.context.sticky_buckets.is_some() {
             let (_, result) = self.run.experiment(experiment, None, above);
             return result.in_experiment.then_some(result.variation_id);

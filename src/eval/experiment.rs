@@ -138,10 +138,7 @@ impl<'c, O: Observer<'c>> Run<'c, O> {
     }
 
     /// What is decided without the unit: the variation if there is one, and why.
-    pub(super) fn without_unit(
-        &self,
-        experiment: &Experiment,
-    ) -> Option<(Reason, Option<usize>)> {
+    pub(super) fn without_unit(&self, experiment: &Experiment) -> Option<(Reason, Option<usize>)> {
         let outcome = self.before_hashing(experiment)?;
         Some((outcome.reason, outcome.variation))
     }

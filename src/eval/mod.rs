@@ -17,7 +17,7 @@
 //!
 //! Modules in reading order: `js` (what JavaScript does with values), `hash`, `bucketing`, `version`, `regex`,
 //! `subject`, `set`, `condition`, `groups`; `definition`, `compile`; `context`, `feature`, `experiment`, `sticky`,
-//! `bandit`, `url`, `redirect`; `result`; `assign`; `explain`; `environment` (all of one snapshot); `prune` and `reduce` (payloads for users who are partly known).
+//! `bandit`, `url`, `redirect`; `result`; `assign`; `explain`, `steps`; `environment` (all of one snapshot); `prune` and `reduce` (payloads for users who are partly known).
 
 mod assign;
 mod bandit;
@@ -40,6 +40,7 @@ mod references;
 mod regex;
 mod result;
 mod set;
+mod steps;
 mod sticky;
 mod subject;
 mod url;

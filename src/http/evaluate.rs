@@ -236,7 +236,9 @@ mod tests {
             (json!(null), vec![]),
         ];
         for (value, expected) in values {
-            let fitting = Type::ALL.into_iter().filter(|kind| kind.fit(&value).is_some());
+            let fitting = Type::ALL
+                .into_iter()
+                .filter(|kind| kind.fit(&value).is_some());
             let fitting: Vec<&str> = fitting.map(Type::as_str).collect();
             assert_eq!(fitting, expected, "{value}");
         }

@@ -57,7 +57,10 @@ pub(super) fn dialect(fields: &mut Fields<'_>) -> Result<Option<Dialect>, ApiErr
 }
 
 /// A unit's attributes: the context, with the unit's own id as `id` unless the context has one.
-pub(super) fn attributes(user_key: &str, context: Option<Map<String, Value>>) -> Map<String, Value> {
+pub(super) fn attributes(
+    user_key: &str,
+    context: Option<Map<String, Value>>,
+) -> Map<String, Value> {
     let mut attributes = context.unwrap_or_default();
     if !user_key.is_empty() && attributes.get("id").is_none_or(Value::is_null) {
         attributes.insert("id".to_owned(), user_key.into());
@@ -106,7 +109,11 @@ pub(super) fn respond(subject: &Subject, body: Vec<u8>) -> HttpResponse {
     let headers = response.headers_mut();
     let revision = subject.snapshot.revision_text().clone();
     let revision = HeaderValue::from_maybe_shared(revision).expect("digits are a header value");
-    let stale = if subject.cell.freshness().is_stale { "1" } else { "0" };
+    let stale = if subject.cell.freshness().is_stale {
+        "1"
+    } else {
+        "0"
+    };
     headers.insert(CONTENT_TYPE, JSON);
     headers.insert(CACHE_CONTROL, NO_STORE);
     headers.insert(CONFIG_REVISION, revision);

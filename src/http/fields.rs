@@ -39,7 +39,8 @@ impl<'q> Fields<'q> {
         let mut fields: Vec<(Cow<'q, str>, Cow<'q, str>)> = Vec::with_capacity(4);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let name = decode(name).ok_or_else(|| ApiError::bad_request("query", "is not UTF-8"))?;
+            let name =
+                decode(name).ok_or_else(|| ApiError::bad_request("query", "is not UTF-8"))?;
             let Some(value) = decode(value) else {
                 return Err(ApiError::bad_request(name, "is not UTF-8"));
             };
@@ -56,10 +57,16 @@ impl<'q> Fields<'q> {
     }
 
     /// The members of a body that must be a JSON object.
-    pub(super) async fn from_body(shared: &Shared, payload: web::Payload) -> Result<Self, ApiError> {
+    pub(super) async fn from_body(
+        shared: &Shared,
+        payload: web::Payload,
+    ) -> Result<Self, ApiError> {
         let body = extract::body(shared, payload).await?;
         if body.trim_ascii().is_empty() {
-            return Err(ApiError::bad_request("body", "is missing; send a JSON object"));
+            return Err(ApiError::bad_request(
+                "body",
+                "is missing; send a JSON object",
+            ));
         }
         let value = serde_json::from_slice(&body)
             .map_err(|error| ApiError::bad_request("body", format!("is not JSON: {error}")))?;
@@ -112,7 +119,9 @@ impl<'q> Fields<'q> {
             None => Ok(None),
             Some(Given::Text(text)) => Ok(Some(text)),
             Some(Given::Json(Value::String(text))) => Ok(Some(text.into())),
-            Some(Given::Json(other)) => Err(self.wrong(name, format!("is {}, not a string", kind(&other)))),
+            Some(Given::Json(other)) => {
+                Err(self.wrong(name, format!("is {}, not a string", kind(&other))))
+            }
         }
     }
 
@@ -121,7 +130,9 @@ impl<'q> Fields<'q> {
         match self.take(name) {
             None => Ok(false),
             Some(Given::Json(Value::Bool(truth))) => Ok(truth),
-            Some(Given::Json(other)) => Err(self.wrong(name, format!("is {}, not true or false", kind(&other)))),
+            Some(Given::Json(other)) => {
+                Err(self.wrong(name, format!("is {}, not true or false", kind(&other))))
+            }
             Some(Given::Text(text)) => match &*text {
                 "" | "true" | "1" => Ok(true),
                 "false" | "0" => Ok(false),
@@ -151,7 +162,10 @@ impl<'q> Fields<'q> {
             None => return Ok(Vec::new()),
             Some(Given::Text(text)) => {
                 let parts = text.split(',').map(str::trim);
-                return Ok(parts.filter(|part| !part.is_empty()).map(str::to_owned).collect());
+                return Ok(parts
+                    .filter(|part| !part.is_empty())
+                    .map(str::to_owned)
+                    .collect());
             }
             Some(Given::Json(Value::Array(items))) => items,
             Some(Given::Json(other)) => {
@@ -214,7 +228,9 @@ pub(super) fn decode_path(text: &str) -> Option<Cow<'_, str>> {
         rest = after;
         match first {
             b'%' => match after {
-                [high, low, after @ ..] if let (Some(high), Some(low)) = (digit(*high), digit(*low)) => {
+                [high, low, after @ ..]
+                    if let (Some(high), Some(low)) = (digit(*high), digit(*low)) =>
+                {
                     bytes.push(high * 16 + low);
                     rest = after;
                 }

@@ -389,7 +389,10 @@ async fn compile(links: &ConfigLinks, candidate: &Arc<Candidate>) -> Result<(), 
     let made = Arc::clone(candidate);
     if let Err(error) = blocking(move || made.prepare(&dialects)).await? {
         let name = &*candidate.environment;
-        warn!(environment = name, "{name} cannot be compiled for evaluation: {error}");
+        warn!(
+            environment = name,
+            "{name} cannot be compiled for evaluation: {error}"
+        );
     }
     Ok(())
 }

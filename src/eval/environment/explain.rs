@@ -175,8 +175,7 @@ impl Environment {
         let failed = match result.reason {
             Reason::Condition => {
                 let condition = experiment.condition.as_ref();
-                let failure =
-                    condition.and_then(|c| self.compiled.why_not(run.context, &c.source));
+                let failure = condition.and_then(|c| self.compiled.why_not(run.context, &c.source));
                 failure.map(failure_value)
             }
             Reason::Namespace => Some(json!({ "namespace": member("namespace") })),

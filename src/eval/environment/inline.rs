@@ -159,7 +159,9 @@ fn meta(variation: &Value) -> Value {
 fn weights(variations: &[Value], split: &[Value]) -> Option<Value> {
     let weight = |variation: &Value| {
         let id = variation.get("variationId")?;
-        let part = split.iter().find(|part| part.get("variationId") == Some(id))?;
+        let part = split
+            .iter()
+            .find(|part| part.get("variationId") == Some(id))?;
         part.get("weight").cloned()
     };
     let weights = variations
@@ -192,7 +194,10 @@ fn targeting(
                 parts.extend(none);
             }
             _ => {
-                notes.push("the saved group targeting asks for no match that is known; nobody passes".to_owned());
+                notes.push(
+                    "the saved group targeting asks for no match that is known; nobody passes"
+                        .to_owned(),
+                );
                 parts.push(nobody());
             }
         }
@@ -238,7 +243,8 @@ fn namespace(
     let ranges = list(namespace, "ranges");
     if ranges.len() > 1 {
         let attribute = experiment.get("hashAttribute");
-        let filter = json!({ "attribute": attribute, "seed": id, "hashVersion": 2, "ranges": ranges });
+        let filter =
+            json!({ "attribute": attribute, "seed": id, "hashVersion": 2, "ranges": ranges });
         return Some(("filters", json!([filter])));
     }
     let range = ranges.first().or_else(|| namespace.get("range"))?;

@@ -26,7 +26,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use self::{inline::Groups, rendered::Rendered};
-use super::{Assigner, Compiled, Context, Definitions, Dialect, Experiment, FeatureResult, RulePlace};
+use super::{
+    Assigner, Compiled, Context, Definitions, Dialect, Experiment, FeatureResult, RulePlace,
+};
 
 /// Most bytes that memory for an answer is asked for beforehand.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
@@ -201,6 +203,13 @@ impl Environment {
             .ok()
     }
 
+    /// The variation that a unit gets of one decision; `None`: it is not in.
+    pub fn variation(&self, context: &Context<'_>, at: usize, forced: &Forced) -> Option<usize> {
+        let mut assigner = self.compiled.assigner(context);
+        let (_, variation) = self.decisions[at].choose(at, &mut assigner, forced)?;
+        Some(variation)
+    }
+
     /// About the most bytes that [`Self::assign`] writes for one unit and all experiments.
     pub fn answer_bytes(&self) -> usize {
         self.answer_bytes
@@ -302,7 +311,11 @@ impl Names {
     }
 
     fn source_of(&mut self, item: &Map<String, Value>) -> Arc<str> {
-        self.kept(item.get("source").and_then(Value::as_str).unwrap_or_default())
+        self.kept(
+            item.get("source")
+                .and_then(Value::as_str)
+                .unwrap_or_default(),
+        )
     }
 
     fn kept(&mut self, name: &str) -> Arc<str> {

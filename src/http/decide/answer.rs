@@ -57,7 +57,9 @@ impl Work {
         let environment = self.environment();
         let bytes = match &self.only {
             None => environment.answer_bytes(),
-            Some(only) => environment.answer_bytes() / environment.decisions().len().max(1) * only.len(),
+            Some(only) => {
+                environment.answer_bytes() / environment.decisions().len().max(1) * only.len()
+            }
         };
         let mut out = Vec::with_capacity(FRAME_BYTES + bytes);
         for unit in &self.units {

@@ -52,7 +52,8 @@ pub(super) fn snapshot(environment: &str, revision: u64) -> Snapshot {
             experiments: 1,
             ..SnapshotMeta::default()
         },
-        created_at: PUBLISHED, evaluators: Evaluators::default(),
+        created_at: PUBLISHED,
+        evaluators: Evaluators::default(),
     };
     candidate.at_revision(revision)
 }
