@@ -17,7 +17,10 @@ fn scalar() -> impl Strategy<Value = Value> {
         any::<bool>().prop_map(Value::from),
         (-3_i64..40).prop_map(Value::from),
         (-10_i32..10).prop_map(|tenths| json!(f64::from(tenths) / 10.0)),
-        select(vec!["", "DE", "FR", "pro", "free", "5", "é", "😀-1", "user-77"]).prop_map(Value::from),
+        select(vec![
+            "", "DE", "FR", "pro", "free", "5", "é", "😀-1", "user-77"
+        ])
+        .prop_map(Value::from),
     ]
 }
 
@@ -27,7 +30,8 @@ fn user() -> impl Strategy<Value = Map<String, Value>> {
         1 => vec(scalar(), 0..3).prop_map(Value::from),
     ];
     // More than eight members are found in another way than fewer.
-    let more = (0_usize..12).prop_map(|number| (0..number).map(|at| (format!("more-{at}"), Value::from(at))));
+    let more = (0_usize..12)
+        .prop_map(|number| (0..number).map(|at| (format!("more-{at}"), Value::from(at))));
     (vec((attribute(), value), 0..5), more)
         .prop_map(|(members, more)| members.into_iter().chain(more).collect())
 }
@@ -82,7 +86,9 @@ fn members() -> impl Strategy<Value = Map<String, Value>> {
     ];
     let members = vec(one, 0..5);
     (members, 0_usize..4, "[a-zé]{0,3}").prop_map(|(members, variations, seed)| {
-        let named = members.into_iter().map(|(name, value)| (name.to_owned(), value));
+        let named = members
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value));
         let mut members: Map<String, Value> = named.collect();
         members.insert("key".into(), "experiment".into());
         members.insert("seed".into(), seed.into());
