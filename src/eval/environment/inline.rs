@@ -230,7 +230,8 @@ fn prerequisite(prerequisite: &Value, notes: &mut Vec<String>) -> Value {
 
 /// The member that keeps the experiment to its part of a namespace.
 ///
-/// One range is the older kind, several are ranges of a hash with the namespace's id as seed.
+/// The older format hashes by the namespace's id; the other one has ranges of a hash of its own. Where the format is not
+/// known, several ranges can only be of the other one.
 fn namespace(
     phase: &Map<String, Value>,
     experiment: &Map<String, Value>,
@@ -241,10 +242,20 @@ fn namespace(
     }
     let id = namespace.get("namespaceId")?;
     let ranges = list(namespace, "ranges");
-    if ranges.len() > 1 {
-        let attribute = experiment.get("hashAttribute");
-        let filter =
-            json!({ "attribute": attribute, "seed": id, "hashVersion": 2, "ranges": ranges });
+    let has_own_hash = match namespace.get("format").and_then(Value::as_str) {
+        Some(format) => format != "legacy",
+        None => ranges.len() > 1,
+    };
+    if has_own_hash {
+        let range = || namespace.get("range").map(|range| json!([range]));
+        let ranges = namespace.get("ranges").cloned().or_else(range);
+        let attribute = namespace.get("hashAttribute");
+        let filter = json!({
+            "attribute": attribute.or_else(|| experiment.get("hashAttribute")),
+            "seed": namespace.get("seed").unwrap_or(id),
+            "hashVersion": 2,
+            "ranges": ranges,
+        });
         return Some(("filters", json!([filter])));
     }
     let range = ranges.first().or_else(|| namespace.get("range"))?;

@@ -231,6 +231,16 @@ fn namespaces_keep_units_out() {
         &json!({}),
     );
     assert!((520..680).contains(&out), "{out}");
+    let own = |range: Value| {
+        json!({"namespace": {"namespaceId": "ns", "format": "multiRange", "seed": "s", "hashAttribute": "company",
+            "range": range, "ranges": [range]}})
+    };
+    for (range, expected) in [(json!([0, 1]), 0), (json!([0, 0]), 1_000)] {
+        let environment = environment(&json!({"experiments": [listed("exp", own(range))]}));
+        let [_, _, out] = counts(&environment, &json!({"company": "acme"}));
+        assert_eq!(out, expected);
+        assert_eq!(counts(&environment, &json!({}))[2], 1_000);
+    }
     let off = json!({"namespace": {"namespaceId": "ns", "enabled": false, "range": [0, 0.3]}});
     let [_, _, out] = counts(
         &environment(&json!({"experiments": [listed("exp", off)]})),
