@@ -3,7 +3,10 @@
 use serde_json::{Map, Value};
 
 use super::Configuration;
-use crate::eval::{Context, Dialect, Environment, environment::Forced};
+use crate::eval::{
+    Context, Dialect, Environment,
+    environment::{Decision, Forced},
+};
 
 /// What sample units noticed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,7 +50,7 @@ pub fn noticed(
     let mut experiments: Vec<(String, usize)> = first
         .decisions()
         .iter()
-        .map(|decision| decision.key())
+        .map(Decision::key)
         .filter(|key| second.find(key).is_some())
         .map(|key| (key.to_owned(), 0))
         .collect();

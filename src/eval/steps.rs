@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Compiled, Context, Explanation, Skip, Step};
+use super::{Compiled, Context, Explanation, Failure, Skip, Step};
 
 impl Explanation<'_> {
     /// `{"steps": […]}`, each step an object with `step` and what belongs to it. What failed in a condition is found out
@@ -11,6 +11,13 @@ impl Explanation<'_> {
         let steps = self.steps.iter();
         let steps: Vec<Value> = steps.map(|step| value(step, compiled, context)).collect();
         json!({ "steps": steps })
+    }
+}
+
+impl Failure {
+    /// `{"at", "expected", "found"}`.
+    pub fn to_value(&self) -> Value {
+        json!({ "at": self.at, "expected": self.expected, "found": self.found })
     }
 }
 
@@ -50,9 +57,7 @@ fn skipped(why: &Skip<'_>, compiled: &Compiled, context: &Context<'_>) -> Value 
         Skip::Filters => json!({ "why": "filtered" }),
         Skip::Condition(condition) => {
             let failure = compiled.why_not(context, condition);
-            let failed = failure.map(
-                |failure| json!({ "at": failure.at, "expected": failure.expected, "found": failure.found }),
-            );
+            let failed = failure.as_ref().map(Failure::to_value);
             json!({ "why": "condition", "failed": failed })
         }
         Skip::Rollout { bucket, range } => {

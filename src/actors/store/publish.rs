@@ -51,14 +51,14 @@ impl StoreContext {
         let made = Arc::clone(&candidate);
         let cell = self.board.environment(&candidate.environment);
         let evaluated = cell.map(|cell| cell.evaluated()).unwrap_or_default();
-        let make = move || {
+        let number = move || {
             // Nothing to do, unless this content was read back from storage to get another number.
             if let Err(error) = made.prepare(&evaluated) {
                 debug!("{} cannot be compiled: {error}", made.environment);
             }
             made.at_revision(revision)
         };
-        let snapshot = match tokio::task::spawn_blocking(make).await {
+        let snapshot = match tokio::task::spawn_blocking(number).await {
             Ok(snapshot) => snapshot,
             // Only at the end of the process are blocking tasks refused.
             Err(_) => candidate.at_revision(revision),

@@ -176,7 +176,7 @@ impl Environment {
             Reason::Condition => {
                 let condition = experiment.condition.as_ref();
                 let failure = condition.and_then(|c| self.compiled.why_not(run.context, &c.source));
-                failure.map(failure_value)
+                failure.as_ref().map(Failure::to_value)
             }
             Reason::Namespace => Some(json!({ "namespace": member("namespace") })),
             Reason::Filtered => Some(json!({ "filters": member("filters") })),
@@ -200,11 +200,6 @@ fn failing_parent<'c>(run: &mut Run<'c, ()>, parents: &'c [Parent]) -> Option<&'
     };
     let failing = parents.iter().find(|parent| !is_open(run, parent))?;
     Some(run.key_of(&failing.feature))
-}
-
-/// `{"at", "expected", "found"}`.
-fn failure_value(failure: Failure) -> Value {
-    json!({ "at": failure.at, "expected": failure.expected, "found": failure.found })
 }
 
 /// How the unit was hashed, and what each variation takes of the buckets.

@@ -136,7 +136,7 @@ fn drafts_and_stopped_and_archived_experiments_decide_nothing() {
 }
 
 /// Units in a phase, of the users given.
-fn passing(phase: Value, groups: Value, users: &[Value]) -> Vec<bool> {
+fn passing(phase: Value, groups: &Value, users: &[Value]) -> Vec<bool> {
     let features = json!({
         "flag": {"defaultValue": 1, "rules": [{"force": 2, "condition": {"tenant": {"$inGroup": "bare"}}}]},
         "parent": {"defaultValue": false, "rules": [{"force": true, "condition": {"plan": "pro"}}]},
@@ -159,11 +159,7 @@ fn targeting_groups_and_prerequisites_are_asked() {
         "germans": {"type": "condition", "condition": {"country": "DE"}},
     });
     let check = |phase: Value, expected: [bool; 2]| {
-        assert_eq!(
-            passing(phase.clone(), groups.clone(), &users),
-            expected,
-            "{phase}"
-        );
+        assert_eq!(passing(phase.clone(), &groups, &users), expected, "{phase}");
     };
     let group = |kind: &str, ids: Value| json!({"savedGroupTargeting": [{"matchType": kind, "savedGroups": ids}]});
     check(
@@ -250,7 +246,7 @@ fn namespaces_keep_units_out() {
 }
 
 /// A rule that runs an experiment with all units in its second variation.
-fn rule(key: &str, values: Value) -> Value {
+fn rule(key: &str, values: &Value) -> Value {
     json!({"id": "fr_1", "key": key, "variations": values, "weights": [0, 1], "hashVersion": 2,
         "meta": [{"key": "control"}, {"key": "treatment"}]})
 }
@@ -260,8 +256,8 @@ fn the_rule_of_a_feature_goes_before_the_management_api() {
     let document = json!({
         "features": {
             "b": {"defaultValue": 0, "source": "gb", "rules": [
-                {"condition": {"staff": true}, "force": 9}, rule("exp", json!(["old", "new"]))]},
-            "c": {"defaultValue": 0, "rules": [rule("exp", json!([1, 2])), rule("own", json!([1, {"x": 1.5}]))]},
+                {"condition": {"staff": true}, "force": 9}, rule("exp", &json!(["old", "new"]))]},
+            "c": {"defaultValue": 0, "rules": [rule("exp", &json!([1, 2])), rule("own", &json!([1, {"x": 1.5}]))]},
         },
         "experiments": [listed("exp", json!({"targetingCondition": "{\"country\":\"nowhere\"}"}))],
     });
@@ -344,7 +340,7 @@ fn the_failing_part_of_a_condition_is_told() {
 
 #[test]
 fn variations_are_named_by_key_or_position() {
-    let document = json!({"features": {"f": {"rules": [rule("exp", json!([1, 2]))]}}});
+    let document = json!({"features": {"f": {"rules": [rule("exp", &json!([1, 2]))]}}});
     let environment = environment(&document);
     let decision = &environment.decisions()[0];
     for (named, expected) in [

@@ -6,6 +6,8 @@
 
 mod answer;
 
+use std::borrow::Cow;
+
 use actix_web::{HttpRequest, HttpResponse, rt::task::spawn_blocking, web};
 use serde_json::{Map, Value};
 
@@ -44,7 +46,7 @@ impl Common {
         experiments.sort_unstable();
         experiments.dedup();
         Ok(Self {
-            environment: environment.map(|name| name.into_owned()),
+            environment: environment.map(Cow::into_owned),
             dialect: evaluation::dialect(fields)?,
             experiments,
             explains: fields.truth("explain")?,
