@@ -140,6 +140,7 @@ fn the_example_of_a_source_has_every_key_and_parses() {
         secret_key_file: source.secret_key_file.clone(),
         decryption_key_file: source.decryption_key_file.clone(),
         webhook_secret_file: source.webhook_secret_file.clone(),
+        dialect: source.dialect,
         ..Source::default()
     };
     assert_eq!(format!("{source:#?}"), format!("{bare:#?}"));

@@ -1,5 +1,5 @@
-//! What readers may look at without asking an actor: a revision counter per environment, a clock per source, and whether
-//! an environment is evaluated.
+//! What readers may look at without asking an actor: a revision counter per environment, a clock per source, client keys,
+//! and whether an environment is evaluated.
 //!
 //! The board belongs to the slots, not to an actor: it is made once at start and outlives every incarnation. The
 //! `StoreActor` writes revisions after it has swapped a snapshot in; the `ConfigServiceActor` writes the clocks.
@@ -14,6 +14,7 @@ use std::{
 
 use tokio::sync::watch;
 
+use super::ClientKeys;
 use crate::{
     clock,
     eval::Dialect,
@@ -126,10 +127,11 @@ impl EnvironmentCell {
     }
 }
 
-/// All environments and source clocks.
+/// All environments, source clocks and client keys.
 pub struct Board {
     environments: BTreeMap<Arc<str>, Arc<EnvironmentCell>>,
     sources: BTreeMap<String, Arc<SourceClock>>,
+    client_keys: ClientKeys,
 }
 
 impl Board {
@@ -164,6 +166,7 @@ impl Board {
         Arc::new(Self {
             environments,
             sources,
+            client_keys: ClientKeys::new(settings),
         })
     }
 
@@ -175,6 +178,11 @@ impl Board {
     /// All environments, sorted by name.
     pub fn environments(&self) -> impl Iterator<Item = &Arc<EnvironmentCell>> {
         self.environments.values()
+    }
+
+    /// Whose client keys are ours.
+    pub fn client_keys(&self) -> &ClientKeys {
+        &self.client_keys
     }
 
     /// A source's clock.

@@ -115,6 +115,7 @@ impl Growthbook {
             parts,
             connections_error,
             streams: self.streams(&connections),
+            connections,
         }
     }
 

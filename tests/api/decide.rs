@@ -237,6 +237,12 @@ async fn bad_input_is_400_with_the_field_named() {
             "{query}"
         );
     }
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_bad_body_is_400_with_the_member_named() {
+    let (_bed, app) = deciding().await;
     for (body, field) in [
         (json!({}), "user_key"),
         (json!({"user_key": 7}), "user_key"),

@@ -21,117 +21,58 @@ async fn evaluated(app: &TestApp, key: &str, query: &[(&str, &str)]) -> (Value, 
     (answer["value"].clone(), answer["type"].clone(), reason)
 }
 
+/// Checks value, type and reason of a call.
+async fn check(app: &TestApp, key: &str, query: &[(&str, &str)], expected: [Value; 2], why: &str) {
+    let [value, kind] = expected;
+    let found = evaluated(app, key, query).await;
+    assert_eq!(found, (value, kind, why.to_owned()), "{key} {query:?}");
+}
+
 #[tokio::test]
 async fn values_have_the_type_that_was_asked_for() {
     let (_bed, app) = deciding().await;
-    let check =
-        async |key: &str, query: &[(&str, &str)], value: Value, kind: Value, reason: &str| {
-            let found = evaluated(&app, key, query).await;
-            assert_eq!(found, (value, kind, reason.to_owned()), "{key} {query:?}");
-        };
-    check(
-        "limit",
-        &[("type", "integer")],
-        json!(10),
-        json!("integer"),
-        "defaultValue",
-    )
-    .await;
-    check(
-        "limit",
-        &[("type", "float")],
-        json!(10),
-        json!("float"),
-        "defaultValue",
-    )
-    .await;
-    check(
-        "ratio",
-        &[("type", "number")],
-        json!(0.5),
-        json!("number"),
-        "defaultValue",
-    )
-    .await;
-    let pro = ("context", r#"{"plan":"pro"}"#);
-    check(
-        "limit",
-        &[("type", "integer"), pro],
-        json!(20),
-        json!("integer"),
-        "force",
-    )
-    .await;
-    check(
-        "greeting",
-        &[("type", "string")],
-        json!("hello"),
-        json!("string"),
-        "defaultValue",
-    )
-    .await;
-    check(
-        "button",
-        &[("type", "object")],
-        json!({"color": "grey"}),
-        json!("object"),
-        "defaultValue",
-    )
-    .await;
-    check(
-        "forced",
-        &[("type", "boolean")],
-        json!(true),
-        json!("boolean"),
-        "force",
-    )
-    .await;
-    check(
-        "greeting",
-        &[],
-        json!("hello"),
-        json!("string"),
-        "defaultValue",
-    )
-    .await;
-    check("ratio", &[], json!(0.5), json!("float"), "defaultValue").await;
-    let german = ("context", r#"{"id":"u-1","country":"DE"}"#);
-    check(
-        "button",
-        &[german],
-        json!({"color": "green"}),
-        json!("object"),
-        "experiment",
-    )
-    .await;
-    // What is not there, or null, leaves the caller's default.
-    let three = ("default", "3");
-    check(
-        "nobody",
-        &[("type", "integer"), three],
-        json!(3),
-        json!("integer"),
-        "unknownFeature",
-    )
-    .await;
-    check("nobody", &[], json!(null), json!(null), "unknownFeature").await;
-    check(
-        "nothing",
-        &[three],
-        json!(3),
-        json!("integer"),
-        "defaultValue",
-    )
-    .await;
-    let text = [("type", "string"), ("default", "plain text")];
-    check(
-        "nobody",
-        &text,
-        json!("plain text"),
-        json!("string"),
-        "unknownFeature",
-    )
-    .await;
+    for (key, wanted, value) in [
+        ("limit", "integer", json!(10)),
+        ("limit", "float", json!(10)),
+        ("ratio", "number", json!(0.5)),
+        ("greeting", "string", json!("hello")),
+        ("button", "object", json!({"color": "grey"})),
+    ] {
+        let expected = [value, json!(wanted)];
+        check(&app, key, &[("type", wanted)], expected, "defaultValue").await;
+    }
+    let pro = [("type", "integer"), ("context", r#"{"plan":"pro"}"#)];
+    check(&app, "limit", &pro, [json!(20), json!("integer")], "force").await;
+    let truth = [json!(true), json!("boolean")];
+    check(&app, "forced", &[("type", "boolean")], truth, "force").await;
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_type_the_value_has_its_own() {
+    let (_bed, app) = deciding().await;
+    let hello = [json!("hello"), json!("string")];
+    check(&app, "greeting", &[], hello, "defaultValue").await;
+    let half = [json!(0.5), json!("float")];
+    check(&app, "ratio", &[], half, "defaultValue").await;
+    let german = [("context", r#"{"id":"u-1","country":"DE"}"#)];
+    let green = [json!({"color": "green"}), json!("object")];
+    check(&app, "button", &german, green, "experiment").await;
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_not_there_leaves_the_default() {
+    let (_bed, app) = deciding().await;
+    let three = [json!(3), json!("integer")];
+    let query = [("type", "integer"), ("default", "3")];
+    check(&app, "nobody", &query, three.clone(), "unknownFeature").await;
+    check(&app, "nothing", &query[1..], three, "defaultValue").await;
+    let nothing = [json!(null), json!(null)];
+    check(&app, "nobody", &[], nothing, "unknownFeature").await;
+    let query = [("type", "string"), ("default", "plain text")];
+    let text = [json!("plain text"), json!("string")];
+    check(&app, "nobody", &query, text, "unknownFeature").await;
     app.stop().await;
 }
 

@@ -36,7 +36,10 @@ fn output(ended: &Ended) -> Value {
 
 #[test]
 fn every_feature_is_evaluated_in_the_form_of_growthbook() {
-    let found = output(&eval(&folder(), &["--attributes", r#"{"id":"1","country":"DE"}"#]));
+    let found = output(&eval(
+        &folder(),
+        &["--attributes", r#"{"id":"1","country":"DE"}"#],
+    ));
     let keys: Vec<&String> = found.as_object().unwrap().keys().collect();
     assert_eq!(keys, ["dark-mode", "button", "five"]);
     assert_eq!(
@@ -58,7 +61,14 @@ fn one_feature_a_dialect_and_the_reasons_can_be_asked_for() {
     let five = |dialect: &str| {
         let ended = eval(
             &folder,
-            &["--attributes", r#"{"age":"5"}"#, "--feature", "five", "--dialect", dialect],
+            &[
+                "--attributes",
+                r#"{"age":"5"}"#,
+                "--feature",
+                "five",
+                "--dialect",
+                dialect,
+            ],
         );
         output(&ended)["five"]["value"].clone()
     };
@@ -66,7 +76,13 @@ fn one_feature_a_dialect_and_the_reasons_can_be_asked_for() {
     assert_eq!(five("legacy"), 5);
     let ended = eval(
         &folder,
-        &["--attributes", r#"{"country":"FR"}"#, "--feature", "dark-mode", "--explain"],
+        &[
+            "--attributes",
+            r#"{"country":"FR"}"#,
+            "--feature",
+            "dark-mode",
+            "--explain",
+        ],
     );
     let found = output(&ended);
     assert_eq!(found.as_object().unwrap().len(), 1);
@@ -84,7 +100,10 @@ fn one_feature_a_dialect_and_the_reasons_can_be_asked_for() {
 fn what_cannot_be_read_is_one_clear_line() {
     let folder = folder();
     folder.write("list.json", "[]");
-    folder.write("secret.json", r#"{"features":{},"encryptedFeatures":"x.y"}"#);
+    folder.write(
+        "secret.json",
+        r#"{"features":{},"encryptedFeatures":"x.y"}"#,
+    );
     folder.write("empty.json", "{}");
     folder.write("half.json", "{");
     let id = r#"{"id":"1"}"#;
@@ -96,7 +115,12 @@ fn what_cannot_be_read_is_one_clear_line() {
         ("half.json", id, "--explain", "half.json is not JSON"),
         ("payload.json", "[]", "--explain", "`--attributes`"),
         ("payload.json", "{", "--explain", "`--attributes`"),
-        ("payload.json", id, "--dialect=loose", "use strict or legacy"),
+        (
+            "payload.json",
+            id,
+            "--dialect=loose",
+            "use strict or legacy",
+        ),
     ] {
         let ended = folder.run(&["eval", "--payload", file, "--attributes", attributes, more]);
         assert_eq!(ended.code, Some(2), "{file}: {ended:?}");
@@ -109,12 +133,18 @@ fn what_cannot_be_read_is_one_clear_line() {
 fn differences_are_told_item_by_item_and_field_by_field() {
     let folder = folder();
     let same = folder.run(&["diff", "payload.json", "payload.json"]);
-    assert_eq!((same.code, same.stdout.as_str()), (Some(0), "no differences\n"));
+    assert_eq!(
+        (same.code, same.stdout.as_str()),
+        (Some(0), "no differences\n")
+    );
     let mut later = payload();
     later["features"]["dark-mode"]["rules"][0]["condition"]["country"]["$in"] = json!(["DE", "FR"]);
     later["features"]["button"]["rules"][0]["weights"] = json!([1, 0]);
     later["features"]["new"] = json!({"defaultValue": 1});
-    later["features"].as_object_mut().unwrap().shift_remove("five");
+    later["features"]
+        .as_object_mut()
+        .unwrap()
+        .shift_remove("five");
     later["dateUpdated"] = json!("2026-11-21T00:00:00.000Z");
     folder.write("later.json", &later.to_string());
     let ended = folder.run(&["diff", "payload.json", "later.json", "--units", "50"]);
@@ -147,9 +177,11 @@ fn differences_are_told_item_by_item_and_field_by_field() {
 #[tokio::test]
 async fn stored_revisions_are_compared_by_number() {
     let bed = Bed::new();
-    bed.upstream.set_features(json!({"flag": {"defaultValue": 1}}));
+    bed.upstream
+        .set_features(json!({"flag": {"defaultValue": 1}}));
     let app = bed.start_loaded().await;
-    bed.upstream.set_features(json!({"flag": {"defaultValue": 2}}));
+    bed.upstream
+        .set_features(json!({"flag": {"defaultValue": 2}}));
     assert_eq!(app.poll().await["revision"], 2);
     app.stop().await;
     let folder = Folder::with(&format!("[database]\nurl = \"{}\"\n", bed.database_url));
