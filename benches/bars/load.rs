@@ -126,13 +126,12 @@ impl Answer {
                 String::from_utf8_lossy(&text[..end])
             );
         }
-        let body = match self.body {
-            Some(body) => body,
-            None => {
-                let body = content_length(&text[..end])?;
-                self.body = self.is_same.then_some(body);
-                body
-            }
+        let body = if let Some(body) = self.body {
+            body
+        } else {
+            let body = content_length(&text[..end])?;
+            self.body = self.is_same.then_some(body);
+            body
         };
         Ok(Some(end + 4 + body))
     }
