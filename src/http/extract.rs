@@ -15,14 +15,19 @@ pub(super) fn query<T: DeserializeOwned>(text: &str) -> Result<T, ApiError> {
     }
 }
 
-/// A body of at most `limit` bytes that arrives within `server.request_timeout`.
-pub(super) async fn body(
+/// The body: at most `server.max_request_bytes`, and it must have arrived within `server.request_timeout`.
+pub(super) async fn body(shared: &Shared, payload: web::Payload) -> Result<Bytes, ApiError> {
+    body_up_to(shared, payload, shared.server.max_request_bytes).await
+}
+
+/// The same with a limit of its own, in bytes.
+pub(super) async fn body_up_to(
     shared: &Shared,
     payload: web::Payload,
     limit: usize,
 ) -> Result<Bytes, ApiError> {
-    let body = payload.to_bytes_limited(limit);
-    match timeout(shared.server.request_timeout, body).await {
+    let whole = payload.to_bytes_limited(limit);
+    match timeout(shared.server.request_timeout, whole).await {
         Ok(Ok(Ok(body))) => Ok(body),
         Ok(Ok(Err(error))) => Err(ApiError::bad_request("body", error.to_string())),
         Ok(Err(_)) => Err(ApiError::BodyTooLarge(limit)),
@@ -32,12 +37,12 @@ pub(super) async fn body(
 
 /// A JSON body that may be left out; unknown members are ignored.
 ///
-/// At most `server.max_request_bytes`, and it must have arrived within `server.request_timeout`.
+/// Limits are those of [`body`].
 pub(super) async fn optional_json<T>(shared: &Shared, payload: web::Payload) -> Result<T, ApiError>
 where
     T: DeserializeOwned + Default,
 {
-    let body = body(shared, payload, shared.server.max_request_bytes).await?;
+    let body = body(shared, payload).await?;
     if body.trim_ascii().is_empty() {
         return Ok(T::default());
     }

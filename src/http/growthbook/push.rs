@@ -39,7 +39,7 @@ pub(in crate::http) async fn push(
     };
     let source = shared.handles.sources.get(id).ok_or(ApiError::Internal)?;
     let _place = shared.large_bodies.place()?;
-    let body = extract::body(shared, payload, source.max_body_bytes).await?;
+    let body = extract::body_up_to(shared, payload, source.max_body_bytes).await?;
     let signature = header("x-growthbook-signature").unwrap_or_default();
     if !is_push_signature(signing_key, &body, signature) {
         shared.metrics.pushed(id, "bad_signature");
