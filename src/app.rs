@@ -240,12 +240,7 @@ fn build(
 
     let mut sources = BTreeMap::new();
     for source in &settings.sources {
-        let mut handles = SourceHandles {
-            environment: source.environment.clone(),
-            max_body_bytes: source.poll.max_body_bytes,
-            webhook_secret: source.webhook_secret.clone(),
-            actors: None,
-        };
+        let mut handles = source_handles(source);
         let clock = board
             .source(&source.id)
             .cloned()
@@ -281,6 +276,16 @@ fn build(
         },
         tree,
     )
+}
+
+/// What the HTTP layer knows of a source for which nothing runs.
+fn source_handles(source: &Source) -> SourceHandles {
+    SourceHandles {
+        environment: source.environment.clone(),
+        max_body_bytes: source.poll.max_body_bytes,
+        webhook_secret: source.webhook_secret.clone(),
+        actors: None,
+    }
 }
 
 /// Adds a source's client and poller to the tree.

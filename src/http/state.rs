@@ -259,7 +259,7 @@ impl LargeBodies {
     /// A place to read a body in; GrowthBook asks again where there is none.
     pub(super) fn place(&self) -> Result<SemaphorePermit<'_>, ApiError> {
         let full = ApiError::TryAgain("too many pushes at once");
-        self.0.try_acquire().map_err(|_| full)
+        self.0.try_acquire().or(Err(full))
     }
 }
 

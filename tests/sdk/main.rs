@@ -32,13 +32,11 @@ const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk");
 
 /// A command that runs an SDK, or `None` where it is not installed.
 fn sdk(variable: &str, command: impl Fn(&str) -> Command) -> Option<Command> {
-    match std::env::var(variable) {
-        Ok(place) => Some(command(&place)),
-        Err(_) => {
-            skipped("sdk", &format!("{variable} is not set"));
-            None
-        }
-    }
+    let Ok(place) = std::env::var(variable) else {
+        skipped("sdk", &format!("{variable} is not set"));
+        return None;
+    };
+    Some(command(&place))
 }
 
 fn javascript() -> Option<Command> {

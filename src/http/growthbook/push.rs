@@ -3,7 +3,11 @@
 //! The body goes through the same funnel as a fetched one, with the same guards. There is no timestamp in the signature,
 //! so a push can be replayed; that brings an old payload back at most until the next poll.
 
-use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{StatusCode, header::HeaderValue},
+    web,
+};
 use serde_json::json;
 
 use super::{
@@ -25,7 +29,7 @@ pub(in crate::http) async fn push(
     payload: web::Payload,
 ) -> Result<HttpResponse, GrowthbookError> {
     let shared = &state.shared;
-    let header = |name: &str| request.headers().get(name).map(|value| value.as_bytes());
+    let header = |name: &str| request.headers().get(name).map(HeaderValue::as_bytes);
     let client_key = header("x-growthbook-api-key")
         .and_then(|value| std::str::from_utf8(value).ok())
         .filter(|value| !value.is_empty())
