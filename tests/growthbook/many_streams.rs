@@ -127,7 +127,6 @@ async fn a_change_reaches_thousands_of_idle_streams_and_requests_go_on_meanwhile
             number > 0 && slowest < REQUEST_LIMIT,
             "{number} requests, slowest {slowest:?}"
         );
-        println!("{count} streams told; {number} requests meanwhile, slowest {slowest:?}");
         drop(streams);
         eventually("every place is given back", async || {
             (metric(&app, "stitchd_streams").await == 0).then_some(())

@@ -85,7 +85,7 @@ pub(crate) fn hmac(key: &str, message: &[u8]) -> Vec<u8> {
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    stitchd::model::snapshot::hex(bytes)
 }
 
 /// Posts with headers.
