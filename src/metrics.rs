@@ -26,6 +26,7 @@
 //! | `stitchd_backup_up` | 1 when the last backup write succeeded |
 //! | `stitchd_store_pending` | writes waiting for the database or the backup |
 //! | `stitchd_audit_dropped_total` | audit entries lost because the queue was full while the database was away |
+//! | `stitchd_revisions_lost_total` | revisions that were served and will be missing from the history: too many waited for the database, or a harmed file |
 //! | `stitchd_consumers` | pollers remembered by name (bounded) |
 
 use std::sync::atomic::AtomicU64;
@@ -109,6 +110,7 @@ pub struct Metrics {
     backup_up: Gauge,
     store_pending: Gauge,
     audit_dropped: Counter,
+    revisions_lost: Counter,
     consumers: Gauge,
     /// Encoding walks every family; two scrapes at once take turns.
     encoding: Mutex<()>,
@@ -143,6 +145,7 @@ impl Default for Metrics {
             backup_up: Gauge::default(),
             store_pending: Gauge::default(),
             audit_dropped: Counter::default(),
+            revisions_lost: Counter::default(),
             consumers: Gauge::default(),
             encoding: Mutex::new(()),
         };
@@ -243,6 +246,11 @@ impl Metrics {
             "audit_dropped",
             "Audit entries lost",
             self.audit_dropped.clone(),
+        );
+        r.register(
+            "revisions_lost",
+            "Served revisions missing from the history",
+            self.revisions_lost.clone(),
         );
         r.register(
             "consumers",
@@ -417,6 +425,11 @@ impl Metrics {
     /// An audit entry was lost.
     pub fn audit_dropped(&self) {
         self.audit_dropped.inc();
+    }
+
+    /// A revision that was served will be missing from the history.
+    pub fn revision_lost(&self) {
+        self.revisions_lost.inc();
     }
 
     /// Pollers remembered by name.

@@ -1,8 +1,6 @@
 //! A stop in order, under load.
 
 use std::{
-    fs,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -19,16 +17,9 @@ use tokio::{
 };
 
 use crate::{
-    say,
+    folder, say,
     support::{Bed, ENVIRONMENT, client, eventually, process::Process},
 };
-
-fn folder(bed: &Bed) -> PathBuf {
-    let folder = bed.dir.path().join("settings");
-    fs::create_dir_all(&folder).unwrap();
-    fs::write(folder.join("default.toml"), bed.toml()).unwrap();
-    folder
-}
 
 /// A snapshot too large for the sockets' buffers, which hold up to 4 MB on the sending side.
 fn set_large(bed: &Bed) {

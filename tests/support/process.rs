@@ -145,10 +145,13 @@ impl Process {
         assert!(sent.unwrap().success());
     }
 
-    /// Ends it at once, as a power cut would.
+    /// Ends it at once, as a power cut would; its log is whole when this returns.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        for reader in self.readers.drain(..) {
+            reader.join().unwrap();
+        }
     }
 
     pub fn is_running(&mut self) -> bool {

@@ -10,10 +10,12 @@
 //! neither database nor backup can be written. What could not be written is written by the flush, which a timer starts
 //! again for ever. `Quit` flushes once more before it answers.
 
+mod audit_queue;
 mod flush;
 mod memory;
 mod publish;
 mod restore;
+mod waiting;
 
 use std::{sync::Arc, time::Duration};
 
