@@ -8,6 +8,7 @@
 
 pub mod adapt;
 pub mod dates;
+mod groups;
 pub mod guard;
 pub mod input;
 pub mod overrides;

@@ -34,6 +34,8 @@ pub struct Payload {
 pub struct ExperimentList {
     /// One per tracking key, sorted by it.
     pub experiments: Vec<Arc<Experiment>>,
+    /// Saved groups that they refer to, typed, by id; only where the upstream gives them.
+    pub saved_groups: BTreeMap<Arc<str>, CanonicalJson>,
     /// Ids served from their last good version because the delivered one is bad.
     pub from_last_good: Vec<String>,
     /// What is wrong with single items.
@@ -58,6 +60,10 @@ pub(super) struct RawPayload<'a> {
 pub(super) struct RawExperiments<'a> {
     #[serde(borrow)]
     pub(super) experiments: Vec<&'a RawValue>,
+    #[serde(borrow, default, rename = "savedGroups")]
+    pub(super) saved_groups: Vec<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) namespaces: Vec<&'a RawValue>,
 }
 
 /// Members of an object in the order sent, duplicates included.

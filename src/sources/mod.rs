@@ -19,6 +19,7 @@ mod http;
 mod jitter;
 mod json;
 mod pages;
+mod references;
 mod refusals;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
@@ -83,7 +84,8 @@ impl fmt::Debug for PartId {
 #[derive(Clone)]
 pub enum PartOutcome {
     /// A document. For a payload its JSON with encrypted members decrypted in place; for experiments
-    /// `{"experiments":[…],"total":N}` with the raw items of all pages.
+    /// `{"experiments":[…],"total":N}` with the raw items of all pages, and `savedGroups` and `namespaces`, lists
+    /// too, where running experiments refer to them and the upstream gives them.
     Fetched {
         /// The document.
         body: Bytes,

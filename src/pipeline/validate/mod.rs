@@ -8,6 +8,7 @@ mod condition;
 mod experiment;
 mod feature;
 mod members;
+mod references;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,6 +23,7 @@ use super::{
 };
 use crate::model::{CanonicalJson, Experiment, Issue, Json, Status};
 use condition::KnownGroups;
+use references::Namespaces;
 
 /// Most features (or groups, or experiments) taken from one document; far above any real one.
 pub const ITEMS_MAX: usize = 100_000;
@@ -226,10 +228,13 @@ pub fn experiments(
 ) -> Result<ExperimentList, Refusal> {
     let document: RawExperiments<'_> = read(raw, "list of experiments")?;
     within_limit("experiments", document.experiments.len())?;
+    within_limit("savedGroups", document.saved_groups.len())?;
+    within_limit("namespaces", document.namespaces.len())?;
+    let namespaces = Namespaces::new(&document.namespaces);
     let mut list = ExperimentList::default();
     let mut read = Vec::with_capacity(document.experiments.len());
     for (i, raw) in document.experiments.iter().enumerate() {
-        match item(raw, "").and_then(|value| experiment::read(value)) {
+        match item(raw, "").and_then(|value| experiment::read(namespaces.complete(value))) {
             Ok(mut experiment) => {
                 adapt::adapt(&mut experiment, fields);
                 read.push(Arc::new(experiment));
@@ -259,6 +264,7 @@ pub fn experiments(
         }
     }
     one_per_tracking_key(source, read, &mut list);
+    references::saved_groups(source, &document.saved_groups, last_good, &mut list);
     list.from_last_good.sort_unstable();
     list.issues.sort_unstable();
     Ok(list)
