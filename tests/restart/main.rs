@@ -44,7 +44,11 @@ use stitchd::{
     store::{RevisionRow, Store, packed::unpack_candidate},
 };
 
-use crate::support::{Answer, Bed, ENVIRONMENT, TestApp, answer, databases::Backend, eventually};
+use tokio::time::Instant;
+
+use crate::support::{
+    Answer, Bed, ENVIRONMENT, PATIENCE, TestApp, answer, databases::Backend, eventually,
+};
 
 /// A bed whose service keeps its history in this database.
 fn bed_on(backend: &Backend) -> Bed {
@@ -204,6 +208,15 @@ async fn all_written(http: &reqwest::Client, admin: &str) {
         (status["queues"]["store_pending"] == 0 && status["database"]["up"] == true).then_some(())
     })
     .await;
+}
+
+/// Deletes a folder. A write that nobody waits for any more may still be putting files into it.
+fn remove_folder(path: impl AsRef<Path>) {
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = fs::remove_dir_all(&path) {
+        assert!(Instant::now() < deadline, "{error}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
 }
 
 /// Copies a folder, subfolders included.

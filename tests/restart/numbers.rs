@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use stitchd::store::Inserted;
 
 use crate::{
-    bed_on, copy_folder, counter, face, in_backup, numbers, publish, rows, store,
+    bed_on, copy_folder, counter, face, in_backup, numbers, publish, remove_folder, rows, store,
     support::{
         Bed, ENVIRONMENT, TestApp,
         databases::{Backend, on_each, on_server, sqlite},
@@ -45,7 +45,7 @@ async fn the_database_is_ahead_of_the_backup() {
         run_to(&bed, &app, 3, 4).await;
         let before = face(&app).await;
         app.stop().await;
-        fs::remove_dir_all(&backup).unwrap();
+        remove_folder(&backup);
         fs::rename(bed.dir.path().join("old"), &backup).unwrap();
 
         bed.upstream.go_down().await.unwrap();

@@ -15,7 +15,7 @@ use stitchd::store::Store;
 use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{
-    counter, face, numbers, publish, rows, say, settings_with, store,
+    counter, face, numbers, publish, remove_folder, rows, say, settings_with, store,
     support::{ENVIRONMENT, SOURCE, TestApp, eventually, proxy::Wire},
     trouble::{Case, cases, cases_with},
 };
@@ -122,7 +122,7 @@ async fn mid_run(mut case: Case) {
     app.stop().await;
 
     // The input in the database is the last one too: without the backup the next start serves the same.
-    fs::remove_dir_all(case.bed.dir.path().join("backup")).unwrap();
+    remove_folder(case.bed.dir.path().join("backup"));
     case.bed.upstream.go_down().await.unwrap();
     let app = case.bed.start().await;
     assert_eq!(face(&app).await, served, "{name}");
@@ -199,7 +199,7 @@ async fn ahead_of_us(mut case: Case) {
     publish(&case.bed, &app, 2, 3).await;
     app.stop().await;
     // Without backup and database this process knows of no number.
-    fs::remove_dir_all(case.bed.dir.path().join("backup")).unwrap();
+    remove_folder(case.bed.dir.path().join("backup"));
     case.trouble.begin().await;
     case.bed
         .upstream

@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use tokio::{net::TcpListener, time::Instant};
 
 use crate::{
-    Face, bed_on, face, in_backup, numbers, publish, say, store,
+    Face, bed_on, face, in_backup, numbers, publish, remove_folder, say, store,
     support::{
         Bed, SOURCE, TestApp,
         databases::{Backend, on_each, on_server, sqlite},
@@ -44,7 +44,7 @@ async fn the_database_alone_gives_back_every_route() {
         let before = until_revision_3(&bed).await;
         bed.upstream.go_down().await.unwrap();
         let backup = bed.dir.path().join("backup");
-        fs::remove_dir_all(&backup).unwrap();
+        remove_folder(&backup);
 
         let app = start_unchanged(&bed, &before, backend.name).await;
         assert_eq!(app.poll().await["outcome"], "failed");
