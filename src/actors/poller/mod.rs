@@ -32,7 +32,7 @@ pub use self::messages::{
     UpstreamChanged,
 };
 use super::{
-    MAILBOX, Ping, Quit,
+    MAILBOX, Quit,
     client::{ClientActor, Fetch, Follow, Unfollow},
     config_service::{ConfigServiceActor, Ingest, IngestReport},
     slot::Slot,
@@ -397,13 +397,7 @@ impl Actor for PollerActor {
     }
 }
 
-impl Handler<Ping> for PollerActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Ping, _: &mut Context<Self>) {
-        fail::fail_point!("poller.Ping");
-    }
-}
+super::ping!(PollerActor, "poller");
 
 impl Handler<Quit> for PollerActor {
     type Result = ();
