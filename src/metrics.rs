@@ -22,6 +22,7 @@
 //! | `stitchd_http_panics_total` | handlers that panicked and were answered 500 |
 //! | `stitchd_streams` | event streams open now |
 //! | `stitchd_streams_refused_total` | event streams refused because `server.max_streams` were open |
+//! | `stitchd_connections_blocked_total{plane}` | connections ended because the peer took no data for a minute |
 //! | `stitchd_database_up` | 1 when the last database call succeeded |
 //! | `stitchd_backup_up` | 1 when the last backup write succeeded |
 //! | `stitchd_store_pending` | writes waiting for the database or the backup |
@@ -84,6 +85,11 @@ struct RequestLabels {
     status: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PlaneLabel {
+    plane: &'static str,
+}
+
 type FloatGauge = Gauge<f64, AtomicU64>;
 
 /// All metrics of one service; cheap to update from any thread.
@@ -106,6 +112,7 @@ pub struct Metrics {
     panics: Counter,
     streams: Gauge,
     streams_refused: Counter,
+    connections_blocked: Family<PlaneLabel, Counter>,
     database_up: Gauge,
     backup_up: Gauge,
     store_pending: Gauge,
@@ -141,6 +148,7 @@ impl Default for Metrics {
             panics: Counter::default(),
             streams: Gauge::default(),
             streams_refused: Counter::default(),
+            connections_blocked: Family::default(),
             database_up: Gauge::default(),
             backup_up: Gauge::default(),
             store_pending: Gauge::default(),
@@ -226,6 +234,11 @@ impl Metrics {
             "streams_refused",
             "Event streams refused",
             self.streams_refused.clone(),
+        );
+        r.register(
+            "connections_blocked",
+            "Connections whose peer took no data",
+            self.connections_blocked.clone(),
         );
         r.register(
             "database_up",
@@ -404,6 +417,13 @@ impl Metrics {
     /// An event stream was refused.
     pub fn stream_refused(&self) {
         self.streams_refused.inc();
+    }
+
+    /// A connection was ended because its peer took no data.
+    pub fn connection_blocked(&self, plane: &'static str) {
+        self.connections_blocked
+            .get_or_create(&PlaneLabel { plane })
+            .inc();
     }
 
     /// Whether the last database call succeeded.

@@ -9,6 +9,7 @@ mod auth;
 mod consumers;
 mod control;
 mod documents;
+mod door;
 pub mod error;
 mod extract;
 mod health;
@@ -42,6 +43,7 @@ use self::{
     observe::{RouteCounters, observe},
 };
 pub use self::{
+    door::Door,
     server::{admin_server, data_server},
     state::{HttpState, Shared},
 };

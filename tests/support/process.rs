@@ -76,6 +76,10 @@ impl Process {
         Self::start(command().arg("--settings").arg(folder).arg("serve"))
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Lines on standard output so far.
     pub fn out(&self) -> Vec<String> {
         self.out.lock().clone()
