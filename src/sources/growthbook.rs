@@ -122,6 +122,7 @@ impl Growthbook {
             parts,
             connections_error,
             streams: self.streams(&connections),
+            connections,
         }
     }
 

@@ -32,7 +32,7 @@ pub use self::{
     file::File,
     growthbook::Growthbook,
 };
-use crate::settings::{Source, SourceKind};
+use crate::settings::{Connection, Source, SourceKind};
 
 /// Longest time that reading a file should take; a network file system may hang for longer.
 const FILE_TIME_MAX: Duration = Duration::from_secs(10);
@@ -136,6 +136,8 @@ pub struct Fetched {
     pub parts: BTreeMap<PartId, PartOutcome>,
     /// Why the connections could not be discovered; the last known ones were used, if any.
     pub connections_error: Option<FetchError>,
+    /// The connections that were asked for, with their keys.
+    pub connections: Vec<Connection>,
     /// What [`Driver::follow`] can follow now. Stays the same over fetches that fail.
     pub streams: Vec<StreamTarget>,
 }

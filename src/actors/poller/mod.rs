@@ -85,6 +85,7 @@ pub struct PollerActor {
 /// The poll in flight.
 struct PollUnderWay {
     started: Instant,
+    sequence: u64,
     waiters: Vec<oneshot::Sender<PollReport>>,
     /// The fetch, while it runs and nobody asked for it: a pause may cancel it.
     cancellable: Option<SpawnHandle>,
@@ -151,6 +152,7 @@ impl PollerActor {
         }
         self.cancel_timer(ctx);
         let (client, validators) = (Arc::clone(&self.links.client), self.memory.begin_attempt());
+        let sequence = self.memory.next_sequence();
         let limit = schedule::fetch_limit(&self.settings.poll);
         let is_forced = !waiters.is_empty();
         let is_wanted = std::mem::take(&mut self.is_resumed) || is_forced;
@@ -169,6 +171,7 @@ impl PollerActor {
         let handle = ctx.spawn(fetched);
         self.poll = Some(PollUnderWay {
             started: Instant::now(),
+            sequence,
             waiters,
             cancellable: (!is_forced).then_some(handle),
             fetch_errors: Vec::new(),
@@ -201,9 +204,13 @@ impl PollerActor {
         poll.cancellable = None;
         let has_all_parts = errors.iter().all(|(part, _)| *part != "connections");
         poll.fetch_errors = errors;
+        let connections = has_all_parts.then_some(fetched.connections);
         let ingest = Ingest {
             source: self.id.clone(),
             has_all_parts,
+            is_push: false,
+            connections: connections.map(Arc::new),
+            sequence: poll.sequence,
             parts: Arc::new(fetched.parts),
             at: clock::now(),
         };
