@@ -233,7 +233,10 @@ async fn a_stop_under_load_cuts_nothing_and_a_second_start_is_fine() {
     ));
     assert_eq!(status.code(), Some(0));
     assert!(took >= Duration::from_secs(3), "{took:?}");
-    assert!(took < Duration::from_secs(24), "{took:?}: the rest of the grace is not needed");
+    assert!(
+        took < Duration::from_secs(24),
+        "{took:?}: the rest of the grace is not needed"
+    );
     check_log(&process.log());
 
     bed.upstream.go_down().await.unwrap();

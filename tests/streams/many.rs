@@ -129,7 +129,11 @@ impl Service {
             (open + dropped == number).then_some(())
         });
         let accounted = accounted.await;
-        assert!(accounted.is_some(), "{:?} of {number}", self.streams().await);
+        assert!(
+            accounted.is_some(),
+            "{:?} of {number}",
+            self.streams().await
+        );
     }
 
     /// The value of the counter that is served.
@@ -188,7 +192,9 @@ async fn thousands_of_slow_readers_cost_bounded_memory_and_hold_up_nobody() {
     assert!(grown < bound, "{grown} KiB more, {bound} are allowed");
 
     drop(readers);
-    let ended = within(PATIENCE, async || (service.streams().await.0 == 0).then_some(()));
+    let ended = within(PATIENCE, async || {
+        (service.streams().await.0 == 0).then_some(())
+    });
     ended.await.expect("the streams end with their readers");
     service.process.signal("TERM");
     assert_eq!(service.process.ended().await.code(), Some(0));

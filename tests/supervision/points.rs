@@ -248,7 +248,9 @@ fn lifecycle_handlers_begin_with_a_fail_point_too() {
         let point = format!("fail::fail_point!(concat!($name, \".{message}\"){rest}");
         assert_eq!(source.text.matches(&point).count(), 1, "{point}");
     }
-    let uses = source.text.matches("$crate::actors::ping! { $actor, $name }");
+    let uses = source
+        .text
+        .matches("$crate::actors::ping! { $actor, $name }");
     assert_eq!(uses.count(), 1);
 }
 
