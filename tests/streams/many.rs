@@ -26,7 +26,7 @@ const AT_ONCE: usize = 100;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Revisions that nobody reads of.
 const REVISIONS: u64 = 5;
-/// What a stream may cost the service; a debug build has large futures. Measured: see ARCHITECTURE.md.
+/// What a stream may cost the service; a debug build was measured at 11.
 const KIB_PER_READER: usize = 64;
 /// What answering and publishing may leave behind besides.
 const KIB_MORE: usize = 64 * 1024;
