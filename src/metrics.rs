@@ -29,6 +29,7 @@
 //! | `stitchd_audit_dropped_total` | audit entries lost because the queue was full while the database was away |
 //! | `stitchd_revisions_lost_total` | revisions that were served and will be missing from the history: too many waited for the database, or a harmed file |
 //! | `stitchd_consumers` | pollers remembered by name (bounded) |
+//! | `stitchd_type_mismatches_total{type}` | features asked for as this type that have a value of another |
 
 use std::sync::atomic::AtomicU64;
 
@@ -79,6 +80,11 @@ struct RestartLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct TypeLabel {
+    r#type: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct RequestLabels {
     plane: &'static str,
     route: &'static str,
@@ -119,6 +125,7 @@ pub struct Metrics {
     audit_dropped: Counter,
     revisions_lost: Counter,
     consumers: Gauge,
+    type_mismatches: Family<TypeLabel, Counter>,
     /// Encoding walks every family; two scrapes at once take turns.
     encoding: Mutex<()>,
 }
@@ -155,6 +162,7 @@ impl Default for Metrics {
             audit_dropped: Counter::default(),
             revisions_lost: Counter::default(),
             consumers: Gauge::default(),
+            type_mismatches: Family::default(),
             encoding: Mutex::new(()),
         };
         metrics.register_configuration();
@@ -269,6 +277,11 @@ impl Metrics {
             "consumers",
             "Pollers remembered by name",
             self.consumers.clone(),
+        );
+        r.register(
+            "type_mismatches",
+            "Features asked for as another type than their value's",
+            self.type_mismatches.clone(),
         );
     }
 
@@ -456,5 +469,11 @@ impl Metrics {
     pub fn consumers(&self, number: usize) {
         self.consumers
             .set(i64::try_from(number).unwrap_or(i64::MAX));
+    }
+
+    /// A feature was asked for as a type that its value is not of.
+    pub fn type_mismatched(&self, wanted: &'static str) {
+        let label = TypeLabel { r#type: wanted };
+        self.type_mismatches.get_or_create(&label).inc();
     }
 }

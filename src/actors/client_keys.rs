@@ -181,7 +181,7 @@ impl ClientKeys {
 mod tests {
     use super::*;
     use crate::{
-        model::{Candidate, Document, SnapshotMeta},
+        model::{Candidate, Document, Evaluators, SnapshotMeta},
         settings::{Connections, Source},
     };
 
@@ -219,6 +219,7 @@ mod tests {
             documents: names.iter().map(document).collect(),
             meta: SnapshotMeta::default(),
             created_at: now,
+            evaluators: Evaluators::default(),
         };
         candidate.at_revision(1)
     }

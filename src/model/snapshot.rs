@@ -10,6 +10,9 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
+use super::Evaluators;
+use crate::eval::{Dialect, Environment};
+
 /// Name of the document behind `/v1/snapshot/{environment}`, whose bytes begin with the revision.
 pub const SNAPSHOT_DOCUMENT: &str = "snapshot";
 
@@ -135,9 +138,20 @@ pub struct Candidate {
     pub meta: SnapshotMeta,
     /// When it was made.
     pub created_at: OffsetDateTime,
+    /// Its compiled forms, where they were wanted before it had a number.
+    pub evaluators: Evaluators,
 }
 
 impl Candidate {
+    /// Compiles it for these dialects. Takes some tenths of a second: for a blocking thread.
+    ///
+    /// Fails when the tail is not that of a snapshot document.
+    pub fn prepare(&self, dialects: &[Dialect]) -> Result<(), serde_json::Error> {
+        dialects
+            .iter()
+            .try_for_each(|dialect| self.evaluators.prepare(*dialect, &self.snapshot_tail))
+    }
+
     /// Hash over everything served: the snapshot's tail, and each document's name and bytes or what those mean.
     pub fn content_hash(snapshot_tail: &[u8], documents: &[Arc<Document>]) -> String {
         let mut hash = Sha256::new();
@@ -163,6 +177,9 @@ impl Candidate {
         );
         let tail_start = body.len();
         body.extend_from_slice(&self.snapshot_tail);
+        let identity = format!(
+            "\"environment\":{environment},\"config_version\":{revision},\"revision\":{revision}"
+        );
         let body = Bytes::from(body);
         let snapshot = Document::new(SNAPSHOT_DOCUMENT, body, self.created_at, Vec::new());
         let documents = self.documents.iter().cloned().chain([Arc::new(snapshot)]);
@@ -171,6 +188,9 @@ impl Candidate {
             revision,
             hash: self.hash.clone(),
             tail_start,
+            identity: identity.into(),
+            revision_text: revision.to_string().into(),
+            evaluators: self.evaluators.clone(),
             documents: documents
                 .map(|document| (Arc::clone(&document.name), document))
                 .collect(),
@@ -191,6 +211,9 @@ pub struct Snapshot {
     pub hash: String,
     /// Where in the snapshot document the part behind the revision begins.
     tail_start: usize,
+    identity: Bytes,
+    revision_text: Bytes,
+    evaluators: Evaluators,
     /// Documents by name.
     pub documents: BTreeMap<Arc<str>, Arc<Document>>,
     /// What is known about it.
@@ -203,6 +226,32 @@ impl Snapshot {
     /// A document by name; `None` for a name this revision does not have.
     pub fn document(&self, name: &str) -> Option<&Arc<Document>> {
         self.documents.get(name)
+    }
+
+    /// `"environment":…,"config_version":…,"revision":…`, as every evaluated answer has it.
+    pub fn identity(&self) -> &Bytes {
+        &self.identity
+    }
+
+    /// The revision in decimal.
+    pub fn revision_text(&self) -> &Bytes {
+        &self.revision_text
+    }
+
+    /// What it decides in a dialect; `None`: not compiled, see [`Snapshot::prepare`].
+    pub fn evaluator(&self, dialect: Dialect) -> Option<&Environment> {
+        self.evaluators.get(dialect)
+    }
+
+    /// Compiles it for these dialects, each once however often it is asked for.
+    ///
+    /// Takes some tenths of a second for a large configuration: for a blocking thread. Fails when the snapshot document is
+    /// not one.
+    pub fn prepare(&self, dialects: &[Dialect]) -> Result<(), serde_json::Error> {
+        let tail = self.tail();
+        dialects
+            .iter()
+            .try_for_each(|dialect| self.evaluators.prepare(*dialect, &tail))
     }
 
     /// The snapshot document behind the revision number: what a [`Candidate`] had as its tail.

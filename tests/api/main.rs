@@ -4,4 +4,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod batch;
 mod control;
+mod decide;
+mod evaluate;
+mod explain;
+mod questions;

@@ -8,13 +8,15 @@ use super::{code, rust_files, text};
 ///
 /// `model`, `eval`, `pipeline` and `views` know no clock, no I/O, no actor; `http` knows no database and no source.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("model", &[]),
+    // A snapshot keeps its compiled form.
+    ("model", &["eval"]),
     ("clock", &[]),
     ("settings", &[]),
     ("metrics", &[]),
     // The exporter opens connections, for which a TLS provider must be chosen.
     ("telemetry", &["settings", "sources"]),
-    ("eval", &["model"]),
+    ("eval", &[]),
+    ("diff", &["eval"]),
     ("pipeline", &["model"]),
     ("views", &["model"]),
     ("sources", &["settings"]),
@@ -22,12 +24,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "actors",
         &[
-            "clock", "metrics", "model", "pipeline", "settings", "sources", "store", "views",
+            "clock", "eval", "metrics", "model", "pipeline", "settings", "sources", "store",
+            "views",
         ],
     ),
     (
         "http",
-        &["actors", "clock", "metrics", "model", "settings", "views"],
+        &[
+            "actors", "clock", "eval", "metrics", "model", "settings", "views",
+        ],
     ),
 ];
 
