@@ -165,7 +165,10 @@ impl App {
             }
             self.admin.handle.stop(true).await;
         };
-        if timeout(self.grace - farewell, stop_servers).await.is_err() {
+        if timeout(self.grace.saturating_sub(farewell), stop_servers)
+            .await
+            .is_err()
+        {
             warn!("some requests did not end within {:?}", self.grace);
         }
         // The supervisor first: it would start again what ends.

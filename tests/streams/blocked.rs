@@ -36,7 +36,7 @@ async fn readers_that_take_nothing_are_dropped_and_counted_while_others_are_answ
     let mut healthy = app
         .http
         .get(format!("{}/v1/stream/{ENVIRONMENT}", app.data))
-        .timeout(Duration::from_secs(120))
+        .timeout(Duration::from_mins(2))
         .send()
         .await
         .unwrap();

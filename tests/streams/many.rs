@@ -23,7 +23,7 @@ const OPENING: Duration = Duration::from_secs(20);
 /// Opened at the same time; the listener's backlog holds many more.
 const AT_ONCE: usize = 100;
 /// Until something has happened to all of them.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Revisions that nobody reads of.
 const REVISIONS: u64 = 5;
 /// What a stream may cost the service; a debug build was measured at 11.
