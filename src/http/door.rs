@@ -67,8 +67,8 @@ fn refuse_newcomers(_: &TcpListener) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-#[cfg(test)]
 #[cfg(target_os = "linux")]
+#[cfg(test)]
 mod tests {
     use std::{
         io::{Read as _, Write as _},

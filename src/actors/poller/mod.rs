@@ -157,10 +157,9 @@ impl PollerActor {
         let is_forced = !waiters.is_empty();
         let is_wanted = std::mem::take(&mut self.is_resumed) || is_forced;
         let asking = if is_wanted { Asking::All } else { Asking::Due };
-        let fetch = Fetch { validators, asking };
         let fetch = async move {
             fail::fail_point!("poller.fetch_future");
-            client.ask_again(fetch, limit).await
+            client.ask_again(Fetch { validators, asking }, limit).await
         };
         let fetch = fetch.instrument(debug_span!("fetch", source.id = %self.id));
         let fetched = wrap_future::<_, Self>(fetch).map(|answer, this, ctx| match answer {
