@@ -62,13 +62,13 @@ mod tests {
     fn however_many_ask_at_once_it_is_compiled_once() {
         let evaluators = Evaluators::default();
         let tail = Bytes::from_static(br#""features":{"a":{"defaultValue":1}},"experiments":[]}"#);
-        let address = |_| {
+        let address = || {
             evaluators.prepare(Dialect::Strict, &tail).unwrap();
             std::ptr::from_ref(evaluators.get(Dialect::Strict).unwrap()).addr()
         };
-        let first = address(());
+        let first = address();
         let others = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| address(()))).collect();
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(address)).collect();
             let joined = threads.into_iter().map(|thread| thread.join().unwrap());
             joined.collect::<Vec<_>>()
         });
