@@ -22,13 +22,14 @@
 //! | `stitchd_http_panics_total` | handlers that panicked and were answered 500 |
 //! | `stitchd_streams` | event streams open now |
 //! | `stitchd_streams_refused_total` | event streams refused because `server.max_streams` were open |
-//! | `stitchd_streams_dropped_total` | event streams cut in the middle of an event: the reader took nothing for `server.blocked_limit` |
+//! | `stitchd_connections_blocked_total{plane}` | connections ended because the peer took no data for a minute |
 //! | `stitchd_pushes_total{source,outcome}` | payloads pushed: `published`, `unchanged`, `held`, `refused`, `failed`, `ignored_paused`, `bad_signature` |
 //! | `stitchd_webhooks_total{source,outcome}` | webhooks: `polling`, `duplicate`, `ignored_paused`, `too_old`, `bad_signature` |
 //! | `stitchd_database_up` | 1 when the last database call succeeded |
 //! | `stitchd_backup_up` | 1 when the last backup write succeeded |
 //! | `stitchd_store_pending` | writes waiting for the database or the backup |
 //! | `stitchd_audit_dropped_total` | audit entries lost because the queue was full while the database was away |
+//! | `stitchd_revisions_lost_total` | revisions that were served and will be missing from the history: too many waited for the database, or a harmed file |
 //! | `stitchd_consumers` | pollers remembered by name (bounded) |
 //! | `stitchd_type_mismatches_total{type}` | features asked for as this type that have a value of another |
 
@@ -92,6 +93,11 @@ struct RequestLabels {
     status: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PlaneLabel {
+    plane: &'static str,
+}
+
 type FloatGauge = Gauge<f64, AtomicU64>;
 
 /// All metrics of one service; cheap to update from any thread.
@@ -114,13 +120,14 @@ pub struct Metrics {
     panics: Counter,
     streams: Gauge,
     streams_refused: Counter,
-    streams_dropped: Counter,
+    connections_blocked: Family<PlaneLabel, Counter>,
     pushes: Family<PollLabels, Counter>,
     webhooks: Family<PollLabels, Counter>,
     database_up: Gauge,
     backup_up: Gauge,
     store_pending: Gauge,
     audit_dropped: Counter,
+    revisions_lost: Counter,
     consumers: Gauge,
     type_mismatches: Family<TypeLabel, Counter>,
     /// Encoding walks every family; two scrapes at once take turns.
@@ -157,13 +164,14 @@ impl Default for Metrics {
             panics: Counter::default(),
             streams: Gauge::default(),
             streams_refused: Counter::default(),
-            streams_dropped: Counter::default(),
+            connections_blocked: Family::default(),
             pushes: Family::default(),
             webhooks: Family::default(),
             database_up: Gauge::default(),
             backup_up: Gauge::default(),
             store_pending: Gauge::default(),
             audit_dropped: Counter::default(),
+            revisions_lost: Counter::default(),
             consumers: Gauge::default(),
             type_mismatches: Family::default(),
             encoding: Mutex::new(()),
@@ -247,9 +255,9 @@ impl Metrics {
             self.streams_refused.clone(),
         );
         r.register(
-            "streams_dropped",
-            "Event streams cut because their reader stood still",
-            self.streams_dropped.clone(),
+            "connections_blocked",
+            "Connections whose peer took no data",
+            self.connections_blocked.clone(),
         );
         r.register("pushes", "Payloads pushed", self.pushes.clone());
         r.register("webhooks", "Webhooks", self.webhooks.clone());
@@ -272,6 +280,11 @@ impl Metrics {
             "audit_dropped",
             "Audit entries lost",
             self.audit_dropped.clone(),
+        );
+        r.register(
+            "revisions_lost",
+            "Served revisions missing from the history",
+            self.revisions_lost.clone(),
         );
         r.register(
             "consumers",
@@ -432,11 +445,6 @@ impl Metrics {
         self.streams_refused.inc();
     }
 
-    /// An event stream was cut because its reader stood still.
-    pub fn stream_dropped(&self) {
-        self.streams_dropped.inc();
-    }
-
     /// A payload was pushed for a source.
     pub fn pushed(&self, source: &str, outcome: &'static str) {
         count(&self.pushes, source, outcome);
@@ -445,6 +453,13 @@ impl Metrics {
     /// A webhook came for a source.
     pub fn webhook(&self, source: &str, outcome: &'static str) {
         count(&self.webhooks, source, outcome);
+    }
+
+    /// A connection was ended because its peer took no data.
+    pub fn connection_blocked(&self, plane: &'static str) {
+        self.connections_blocked
+            .get_or_create(&PlaneLabel { plane })
+            .inc();
     }
 
     /// Whether the last database call succeeded.
@@ -466,6 +481,11 @@ impl Metrics {
     /// An audit entry was lost.
     pub fn audit_dropped(&self) {
         self.audit_dropped.inc();
+    }
+
+    /// A revision that was served will be missing from the history.
+    pub fn revision_lost(&self) {
+        self.revisions_lost.inc();
     }
 
     /// Pollers remembered by name.

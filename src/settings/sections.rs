@@ -32,13 +32,15 @@ pub struct Server {
     /// How long an idle connection is kept.
     #[serde(with = "humantime_serde")]
     pub keep_alive: Duration,
-    /// How long a peer may leave data untaken before it is disconnected.
-    #[serde(with = "humantime_serde")]
-    pub blocked_limit: Duration,
     /// Largest request body, in bytes.
     pub max_request_bytes: usize,
     /// Event streams held open at once over all workers; further ones are answered 503.
     pub max_streams: usize,
+    /// How long a peer may leave data untaken before its connection is ended; never read from settings.
+    ///
+    /// Shorter only in tests: a minute is what a phone in a tunnel may need.
+    #[serde(skip)]
+    pub blocked_limit: Duration,
 }
 
 impl Default for Server {
@@ -54,9 +56,9 @@ impl Default for Server {
             max_connections: 25_000,
             request_timeout: Duration::from_secs(5),
             keep_alive: Duration::from_secs(75),
-            blocked_limit: Duration::from_mins(1),
             max_request_bytes: 1_048_576,
             max_streams: 20_000,
+            blocked_limit: Duration::from_mins(1),
         }
     }
 }
@@ -190,7 +192,7 @@ pub struct Evaluation {
     pub dialect: Dialect,
     /// Units that one batch of decisions may have.
     pub max_batch_units: usize,
-    /// Decisions that one request may ask for: units × experiments.
+    /// Decisions that one batch may ask for: units × experiments; one that is explained counts as ten.
     pub max_decisions: usize,
     /// A JSON object flag → value that replaces every source; empty: none. Refused in production.
     pub override_file: PathBuf,

@@ -52,9 +52,6 @@ impl Settings {
                 &server.default_environment,
             ));
         }
-        if server.blocked_limit.as_millis() == 0 {
-            problems.push("`server.blocked_limit` is 0; use a positive duration".to_owned());
-        }
         if server.max_connections == 0 {
             problems.push("`server.max_connections` is 0; use at least 1".to_owned());
         }

@@ -230,14 +230,17 @@ async fn streams_are_bounded_in_number() {
 async fn a_reader_that_stands_still_is_dropped_and_slows_nobody() {
     let bed = Bed::new();
     let changes = [
-        ("workers = 2", "workers = 1\nblocked_limit = \"1s\""),
+        ("workers = 2", "workers = 1"),
         (
             "poll.max_body_bytes = 8000000",
             "poll.max_body_bytes = 30000000",
         ),
         ("poll.timeout = \"1s\"", "poll.timeout = \"20s\""),
     ];
-    let app = start(&bed, &changes).await;
+    let mut settings = crate::stand::settings(&bed, &changes);
+    settings.server.blocked_limit = std::time::Duration::from_secs(1);
+    let app = TestApp::spawn(settings).await;
+    app.until_revision(1).await;
     // More than the sockets' buffers hold, which have up to 4 MB on the sending side.
     for number in 0..4 {
         let feature = json!({"defaultValue": "x".repeat(1_900_000)});
@@ -261,7 +264,7 @@ async fn a_reader_that_stands_still_is_dropped_and_slows_nobody() {
         assert_eq!(event.data.len(), features(&app).await.body.len());
     }
     eventually("the one that stands still is counted", async || {
-        (metric(&app, "stitchd_streams_dropped_total").await == 1).then_some(())
+        (metric(&app, "stitchd_connections_blocked_total{plane=\"data\"}").await == 1).then_some(())
     })
     .await;
     assert_eq!(

@@ -9,8 +9,7 @@
 //! memory; a slice is copied when the connection's write buffer has room for it, so that a reader, however slow, costs
 //! [`SLICE_BYTES`] and a write buffer. What is published meanwhile it skips.
 //!
-//! **A reader that takes nothing** for `server.blocked_limit` is disconnected by the kernel; one that had part of an event
-//! before it is counted.
+//! **A reader that takes nothing** is disconnected by the kernel, and counted, as on every connection; see `server.rs`.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -26,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     super::{
         error::ApiError,
-        state::{HttpState, Shared, StreamPermit},
+        state::{HttpState, StreamPermit},
         stream::{RETRY, events_wanted},
     },
     GrowthbookError, keys, offer_stream,
@@ -47,7 +46,6 @@ const SLICE_BYTES: usize = 16 * 1024;
 
 /// Follows one connection for one client.
 pub(super) struct Follower {
-    shared: Arc<Shared>,
     reader: SnapshotReader,
     cell: Arc<EnvironmentCell>,
     changed: watch::Receiver<u64>,
@@ -60,8 +58,6 @@ pub(super) struct Follower {
     /// Events until the stream ends; `None`: it goes on.
     events_left: Option<u32>,
     keep_alive: Duration,
-    /// When the connection last had room.
-    polled_at: Instant,
     end: CancellationToken,
     _permit: StreamPermit,
 }
@@ -75,7 +71,6 @@ impl Follower {
         permit: StreamPermit,
     ) -> Self {
         Self {
-            shared: Arc::clone(&state.shared),
             reader: state.reader.clone(),
             cell: Arc::clone(cell),
             changed: cell.subscribe(),
@@ -85,7 +80,6 @@ impl Follower {
             sending: Vec::new(),
             events_left: None,
             keep_alive: state.shared.http.stream_keepalive,
-            polled_at: Instant::now(),
             end: state.shared.end().clone(),
             _permit: permit,
         }
@@ -93,13 +87,6 @@ impl Follower {
 
     /// The next chunk; `None` when the stream is to end.
     pub(super) async fn next(&mut self) -> Option<Bytes> {
-        self.polled_at = Instant::now();
-        let chunk = self.next_chunk().await;
-        self.polled_at = Instant::now();
-        chunk
-    }
-
-    async fn next_chunk(&mut self) -> Option<Bytes> {
         if self.end.is_cancelled() {
             return None;
         }
@@ -193,17 +180,6 @@ impl Follower {
             return self.sending.pop();
         }
         Some(part.split_to(SLICE_BYTES))
-    }
-}
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        // A client that goes away in the middle of an event is seen at once; one that was cut off had stood still.
-        let limit = self.shared.server.blocked_limit;
-        let has_stood_still = self.polled_at.elapsed() >= limit / 2;
-        if !self.sending.is_empty() && has_stood_still && !self.end.is_cancelled() {
-            self.shared.metrics.stream_dropped();
-        }
     }
 }
 
