@@ -261,16 +261,8 @@ impl Metrics {
         );
         r.register("pushes", "Payloads pushed", self.pushes.clone());
         r.register("webhooks", "Webhooks", self.webhooks.clone());
-        r.register(
-            "database_up",
-            "Whether the last database call succeeded",
-            self.database_up.clone(),
-        );
-        r.register(
-            "backup_up",
-            "Whether the last backup write succeeded",
-            self.backup_up.clone(),
-        );
+        r.register("database_up", "Database answers", self.database_up.clone());
+        r.register("backup_up", "Backup is written", self.backup_up.clone());
         r.register(
             "store_pending",
             "Writes waiting for database or backup",
