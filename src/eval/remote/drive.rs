@@ -110,7 +110,11 @@ impl<'c> Observer<'c> for Tracks<'c> {
     }
 
     fn track(&mut self, track: &'c Value) {
-        let has = |name| track.get(name).is_some_and(|value| js::truthy(value.into()));
+        let has = |name| {
+            track
+                .get(name)
+                .is_some_and(|value| js::truthy(value.into()))
+        };
         if has("experiment") && has("result") {
             self.add(Track::Given(track));
         }
@@ -144,7 +148,9 @@ pub(super) fn drive<'c>(
     let is_unforced = circumstances.context.forced_features.is_none();
     let mut run = Run::new(compiled, &circumstances.context, tracks);
     for (place, entry) in entries.iter().enumerate() {
-        let feature = entry.position.map(|position| &compiled.features[position as usize]);
+        let feature = entry
+            .position
+            .map(|position| &compiled.features[position as usize]);
         let result = match (feature, entry.position) {
             (Some(feature), _) if is_unforced && feature.rules.is_empty() => {
                 FeatureResult::new(&feature.default, Source::DefaultValue)

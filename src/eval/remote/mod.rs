@@ -23,9 +23,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Map, Value};
 
 use super::{
-    Compiled, Context, Definitions, Dialect, StickyBuckets,
-    context::Unit,
-    js, sticky,
+    Compiled, Context, Definitions, Dialect, StickyBuckets, context::Unit, js, sticky,
     subject::Attributes,
 };
 

@@ -28,7 +28,12 @@ pub(super) fn answer<'c>(
         features: Map::new(),
         experiments: Vec::new(),
     };
-    drive(&remote.compiled, &remote.features, circumstances, &mut values);
+    drive(
+        &remote.compiled,
+        &remote.features,
+        circumstances,
+        &mut values,
+    );
     let mut members = payload.as_object().cloned().unwrap_or_default();
     members.insert("features".into(), values.features.into());
     members.insert("experiments".into(), values.experiments.into());
@@ -54,7 +59,8 @@ impl<'c> Sink<'c> for Values<'_> {
     }
 
     fn experiment(&mut self, view: ExperimentView<'c>, result: &ExperimentResult<'c>) {
-        self.experiments.push(scrubbed(view.to_value(), Some(result.variation_id)));
+        self.experiments
+            .push(scrubbed(view.to_value(), Some(result.variation_id)));
     }
 }
 

@@ -190,10 +190,21 @@ mod tests {
 
     #[test]
     fn a_request_may_leave_out_everything() {
-        for body in ["", " \n", "{}", r#"{"attributes":null,"url":null,"forcedFeatures":null,"other":[1]}"#] {
+        for body in [
+            "",
+            " \n",
+            "{}",
+            r#"{"attributes":null,"url":null,"forcedFeatures":null,"other":[1]}"#,
+        ] {
             let request = RemoteRequest::parse(body.as_bytes()).unwrap();
-            assert!(request.attributes.is_empty() && request.forced_features.is_empty(), "{body}");
-            assert!(request.forced_variations.is_empty() && request.url.is_none(), "{body}");
+            assert!(
+                request.attributes.is_empty() && request.forced_features.is_empty(),
+                "{body}"
+            );
+            assert!(
+                request.forced_variations.is_empty() && request.url.is_none(),
+                "{body}"
+            );
         }
     }
 
@@ -201,7 +212,10 @@ mod tests {
     fn the_last_of_several_forced_values_counts() {
         let body = br#"{"forcedFeatures":[["a",1],["b",null],["a",{"x":2}]],"forcedVariations":{"e":1},"url":"\u0061"}"#;
         let request = RemoteRequest::parse(body).unwrap();
-        assert_eq!(Value::from(request.forced_features), json!({"a": {"x": 2}, "b": null}));
+        assert_eq!(
+            Value::from(request.forced_features),
+            json!({"a": {"x": 2}, "b": null})
+        );
         assert_eq!(Value::from(request.forced_variations), json!({"e": 1}));
         assert_eq!(request.url.as_deref(), Some("a"));
     }
@@ -209,10 +223,21 @@ mod tests {
     #[test]
     fn wrong_types_are_refused() {
         for body in [
-            "[]", "null", "1", "{", r#"{"attributes":[]}"#, r#"{"attributes":"x"}"#, r#"{"forcedFeatures":{}}"#,
-            r#"{"forcedFeatures":[["a"]]}"#, r#"{"forcedFeatures":[[1,2]]}"#, r#"{"forcedFeatures":[["a",1,2]]}"#,
-            r#"{"forcedVariations":[1]}"#, r#"{"forcedVariations":{"e":"1"}}"#, r#"{"forcedVariations":{"e":0.5}}"#,
-            r#"{"url":1}"#, r#"{} {}"#,
+            "[]",
+            "null",
+            "1",
+            "{",
+            r#"{"attributes":[]}"#,
+            r#"{"attributes":"x"}"#,
+            r#"{"forcedFeatures":{}}"#,
+            r#"{"forcedFeatures":[["a"]]}"#,
+            r#"{"forcedFeatures":[[1,2]]}"#,
+            r#"{"forcedFeatures":[["a",1,2]]}"#,
+            r#"{"forcedVariations":[1]}"#,
+            r#"{"forcedVariations":{"e":"1"}}"#,
+            r#"{"forcedVariations":{"e":0.5}}"#,
+            r#"{"url":1}"#,
+            r#"{} {}"#,
         ] {
             assert!(RemoteRequest::parse(body.as_bytes()).is_err(), "{body}");
         }
@@ -221,8 +246,9 @@ mod tests {
     #[test]
     fn keys_are_counted() {
         for (count, is_fine) in [(REQUEST_KEYS_MAX, true), (REQUEST_KEYS_MAX + 1, false)] {
-            let members: Map<String, Value> =
-                (0..count).map(|key| (format!("k{key}"), 1.into())).collect();
+            let members: Map<String, Value> = (0..count)
+                .map(|key| (format!("k{key}"), 1.into()))
+                .collect();
             let pairs: Vec<Value> = (0..count).map(|key| json!([key.to_string(), 1])).collect();
             for body in [
                 json!({"attributes": members.clone()}),
@@ -230,7 +256,11 @@ mod tests {
                 json!({"forcedFeatures": pairs}),
             ] {
                 let body = body.to_string();
-                assert_eq!(RemoteRequest::parse(body.as_bytes()).is_ok(), is_fine, "{count}");
+                assert_eq!(
+                    RemoteRequest::parse(body.as_bytes()).is_ok(),
+                    is_fine,
+                    "{count}"
+                );
             }
         }
     }

@@ -85,9 +85,15 @@ pub(super) struct ArmTemplate {
 }
 
 impl Template {
-    pub(super) fn new(members: &Map<String, Value>, compiled: &Compiled, entries: &[Entry]) -> Self {
+    pub(super) fn new(
+        members: &Map<String, Value>,
+        compiled: &Compiled,
+        entries: &[Entry],
+    ) -> Self {
         let features = entries.iter().enumerate().map(|(place, entry)| {
-            let feature = entry.position.map(|position| &compiled.features[position as usize]);
+            let feature = entry
+                .position
+                .map(|position| &compiled.features[position as usize]);
             FeatureTemplate::new(place, &entry.key, feature)
         });
         let features: Box<[_]> = features.collect();
@@ -96,7 +102,10 @@ impl Template {
             Part::Bytes(bytes) => bytes.len(),
             Part::Features | Part::Experiments => 0,
         };
-        let defaults: usize = features.iter().map(|feature| feature.default.bytes.len()).sum();
+        let defaults: usize = features
+            .iter()
+            .map(|feature| feature.default.bytes.len())
+            .sum();
         Self {
             len: defaults + parts.iter().map(bytes).sum::<usize>(),
             experiments: experiments(compiled),
@@ -228,7 +237,9 @@ impl ArmTemplate {
         let attribute_from = before_unit.len();
         before_unit.push_str(attribute);
         let member = |name: &str, value: &Option<Value>| {
-            let value = value.as_ref().map(|value| format!(",\"{name}\":{}", js::json_text(value)));
+            let value = value
+                .as_ref()
+                .map(|value| format!(",\"{name}\":{}", js::json_text(value)));
             value.unwrap_or_default()
         };
         let name = member("name", &arm.name);

@@ -119,14 +119,20 @@ fn exposures_of_prerequisites_and_of_pages_are_told_once_each() {
         "attributes": {"id": "u", "company": "c", "country": "NL"}, "url": "https://example.com/shop"
     });
     let answer = evaluate(&payload, &request, None);
-    let tracks = |feature: &str| answer["features"][feature]["rules"][0]["tracks"].as_array().cloned().unwrap();
+    let tracks = |feature: &str| {
+        answer["features"][feature]["rules"][0]["tracks"]
+            .as_array()
+            .cloned()
+            .unwrap()
+    };
     assert_eq!(tracks("first").len(), 1);
     assert_eq!(tracks("first")[0]["result"]["featureId"], Value::Null);
     assert_eq!(tracks("child").len(), 1);
     assert_eq!(tracks("child")[0]["result"]["featureId"], "flag");
     assert_eq!(answer["experiments"].as_array().unwrap().len(), 1);
     assert_eq!(answer["experiments"][0].get("condition"), None);
-    let elsewhere = json!({"attributes": {"id": "u", "country": "NL"}, "url": "https://example.org/"});
+    let elsewhere =
+        json!({"attributes": {"id": "u", "country": "NL"}, "url": "https://example.org/"});
     let answer = evaluate(&payload, &elsewhere, None);
     assert_eq!(answer["experiments"], json!([]));
     assert_eq!(answer["features"]["first"], json!({"defaultValue": 0}));
@@ -150,7 +156,11 @@ fn sticky_buckets_are_kept_and_written() {
     assert_eq!(documents.len(), 1);
     assert!(documents[0].is_changed);
 
-    let (other, key) = if given == "a" { ("b", "treatment") } else { ("a", "control") };
+    let (other, key) = if given == "a" {
+        ("b", "treatment")
+    } else {
+        ("a", "control")
+    };
     let stored = StickyDocument::from_value(&json!({
         "attributeName": "id", "attributeValue": "u", "assignments": {"exp__0": key}
     }));
@@ -169,7 +179,11 @@ fn a_contextual_bandit_is_evaluated() {
         "contextualBandits": {"cb": {"banditVersion": 3, "contexts": [
             {"leafId": 4, "condition": {"country": "NL"}, "weights": [0, 1]}]}}
     });
-    let answer = evaluate(&payload, &json!({"attributes": {"id": "u", "country": "NL"}}), None);
+    let answer = evaluate(
+        &payload,
+        &json!({"attributes": {"id": "u", "country": "NL"}}),
+        None,
+    );
     let track = &answer["features"]["flag"]["rules"][0]["tracks"][0];
     assert_eq!(track["result"]["leafId"], 4);
     assert_eq!(track["experiment"]["weights"], json!([0, 1]));
@@ -184,7 +198,9 @@ fn hostile_payloads_end() {
             .collect();
         json!({"defaultValue": 1, "rules": [{"parentConditions": parents, "force": 2}, {"parentConditions": parents, "force": 3}]})
     };
-    let features: Map<String, Value> = (0..60).map(|index| (format!("f{index}"), chain(index))).collect();
+    let features: Map<String, Value> = (0..60)
+        .map(|index| (format!("f{index}"), chain(index)))
+        .collect();
     let answer = evaluate(&json!({"features": features}), &json!({}), None);
     assert_eq!(answer["features"].as_object().unwrap().len(), 60);
 }

@@ -12,7 +12,9 @@ use super::{
     Circumstances, Remote,
     drive::{Sink, Track, Tracks, drive},
     plain,
-    template::{Answer, ArmTemplate, ExperimentTemplate, FeatureTemplate, Part, RuleTemplate, Template},
+    template::{
+        Answer, ArmTemplate, ExperimentTemplate, FeatureTemplate, Part, RuleTemplate, Template,
+    },
 };
 
 /// What evaluation found, as text.
@@ -53,7 +55,12 @@ pub(super) fn answer<'c>(
             }
         }
     }
-    drive(&remote.compiled, &remote.features, circumstances, &mut writer);
+    drive(
+        &remote.compiled,
+        &remote.features,
+        circumstances,
+        &mut writer,
+    );
     let Writer {
         out: written,
         experiments,
@@ -78,10 +85,7 @@ impl<'c> Sink<'c> for Writer<'_, 'c> {
     fn feature(&mut self, place: usize, result: &FeatureResult<'c>, tracks: &Tracks<'c>) {
         let feature = &self.template.features[place];
         let answer = rendered(feature, result);
-        let forced = result
-            .experiment
-            .as_ref()
-            .filter(|_| tracks.is_empty());
+        let forced = result.experiment.as_ref().filter(|_| tracks.is_empty());
         if tracks.is_empty() && forced.is_none() {
             match answer {
                 Some(answer) => self.out.extend_from_slice(&answer.bytes),
