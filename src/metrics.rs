@@ -26,6 +26,7 @@
 //! | `stitchd_backup_up` | 1 when the last backup write succeeded |
 //! | `stitchd_store_pending` | writes waiting for the database or the backup |
 //! | `stitchd_audit_dropped_total` | audit entries lost because the queue was full while the database was away |
+//! | `stitchd_sticky_buckets_total{outcome}` | requests that `read` sticky buckets or found them `unavailable`; documents `written` or `lost` |
 //! | `stitchd_consumers` | pollers remembered by name (bounded) |
 
 use std::sync::atomic::AtomicU64;
@@ -50,6 +51,11 @@ struct SourceLabel {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct EnvironmentLabel {
     environment: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -109,6 +115,7 @@ pub struct Metrics {
     backup_up: Gauge,
     store_pending: Gauge,
     audit_dropped: Counter,
+    sticky_buckets: Family<OutcomeLabel, Counter>,
     consumers: Gauge,
     /// Encoding walks every family; two scrapes at once take turns.
     encoding: Mutex<()>,
@@ -143,6 +150,7 @@ impl Default for Metrics {
             backup_up: Gauge::default(),
             store_pending: Gauge::default(),
             audit_dropped: Counter::default(),
+            sticky_buckets: Family::default(),
             consumers: Gauge::default(),
             encoding: Mutex::new(()),
         };
@@ -210,6 +218,11 @@ impl Metrics {
             "actor_restarts",
             "Restarts of actors",
             self.actor_restarts.clone(),
+        );
+        r.register(
+            "sticky_buckets",
+            "Reads and writes of sticky buckets",
+            self.sticky_buckets.clone(),
         );
         r.register(
             "reader_fallbacks",
@@ -360,6 +373,14 @@ impl Metrics {
                 cause,
             })
             .inc();
+    }
+
+    /// Sticky buckets were `read`, `unavailable`, `written` or `lost`.
+    pub fn sticky(&self, outcome: &'static str, count: usize) {
+        let label = OutcomeLabel { outcome };
+        self.sticky_buckets
+            .get_or_create(&label)
+            .inc_by(count as u64);
     }
 
     /// A read was answered from a worker's memory.

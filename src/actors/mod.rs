@@ -22,6 +22,7 @@ pub mod poller;
 pub mod random;
 pub mod slot;
 pub mod snapshot_reader;
+pub mod sticky;
 pub mod store;
 pub mod supervisor;
 
@@ -30,6 +31,7 @@ use std::{collections::BTreeMap, sync::Arc};
 pub use board::Board;
 pub use slot::{ActorStatus, AskError, Member, Ping, Quit, Slot};
 pub use snapshot_reader::{Latest, SnapshotReader};
+pub use sticky::StickyLink;
 
 /// Mailbox capacity of actors that only other actors and operators talk to.
 ///

@@ -7,6 +7,7 @@ mod layers;
 mod secrets;
 mod sections;
 mod source;
+mod sticky;
 mod validate;
 
 use std::{fmt, path::PathBuf};
@@ -16,6 +17,7 @@ pub use sections::{
     Admin, AdminToken, Backup, DataAuth, Database, Dialect, Evaluation, Guards, Http, LogFormat,
     Publish, Role, Server, Telemetry, WebhookTarget,
 };
+pub use sticky::{StickyBuckets, StickyEngine};
 pub use source::{Connection, Connections, Fields, Poll, Source, SourceGuards, SourceKind};
 
 use serde::Deserialize;
@@ -34,6 +36,8 @@ pub struct Settings {
     pub backup: Backup,
     /// Evaluation defaults and the override file.
     pub evaluation: Evaluation,
+    /// Where sticky buckets are kept.
+    pub sticky_buckets: StickyBuckets,
     /// Limits on what one change may do.
     pub guards: Guards,
     /// Cache headers and CORS of the data plane.

@@ -15,6 +15,13 @@ pub(super) fn resolve(settings: &mut Settings, problems: &mut Vec<String>) {
         database.url_file.as_ref(),
         problems,
     );
+    let sticky = &mut settings.sticky_buckets;
+    one(
+        "sticky_buckets.redis_url",
+        &mut sticky.redis_url,
+        sticky.redis_url_file.as_ref(),
+        problems,
+    );
     for (i, token) in settings.admin.tokens.iter_mut().enumerate() {
         let key = format!("admin.tokens[{i}].secret");
         one(

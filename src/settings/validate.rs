@@ -13,6 +13,7 @@ impl Settings {
         let mut problems = Vec::new();
         self.check_server(&mut problems);
         self.check_storage(&mut problems);
+        self.check_sticky(&mut problems);
         self.check_guards(&mut problems);
         if self.override_file().is_some() && profile == Profile::Production {
             problems.push(

@@ -4,3 +4,4 @@ pub(super) mod audit_entries;
 pub(super) mod revisions;
 pub(super) mod source_inputs;
 pub(super) mod source_states;
+pub(super) mod sticky_buckets;
