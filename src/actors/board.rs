@@ -1,4 +1,4 @@
-//! What readers may look at without asking an actor: a revision counter per environment, a clock per source.
+//! What readers may look at without asking an actor: a revision counter per environment, a clock per source, client keys.
 //!
 //! The board belongs to the slots, not to an actor: it is made once at start and outlives every incarnation. The
 //! `StoreActor` writes revisions after it has swapped a snapshot in; the `ConfigServiceActor` writes the clocks.
@@ -13,6 +13,7 @@ use std::{
 
 use tokio::sync::watch;
 
+use super::ClientKeys;
 use crate::{clock, model::Freshness, settings::Settings};
 
 /// Meaning of a [`SourceClock`] that was never set.
@@ -100,10 +101,11 @@ impl EnvironmentCell {
     }
 }
 
-/// All environments and source clocks.
+/// All environments, source clocks and client keys.
 pub struct Board {
     environments: BTreeMap<Arc<str>, Arc<EnvironmentCell>>,
     sources: BTreeMap<String, Arc<SourceClock>>,
+    client_keys: ClientKeys,
 }
 
 impl Board {
@@ -136,6 +138,7 @@ impl Board {
         Arc::new(Self {
             environments,
             sources,
+            client_keys: ClientKeys::new(settings),
         })
     }
 
@@ -147,6 +150,11 @@ impl Board {
     /// All environments, sorted by name.
     pub fn environments(&self) -> impl Iterator<Item = &Arc<EnvironmentCell>> {
         self.environments.values()
+    }
+
+    /// Whose client keys are ours.
+    pub fn client_keys(&self) -> &ClientKeys {
+        &self.client_keys
     }
 
     /// A source's clock.

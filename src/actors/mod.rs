@@ -17,6 +17,7 @@
 
 pub mod board;
 pub mod client;
+pub mod client_keys;
 pub mod config_service;
 pub mod poller;
 pub mod random;
@@ -29,6 +30,7 @@ pub mod supervisor;
 use std::{collections::BTreeMap, sync::Arc};
 
 pub use board::Board;
+pub use client_keys::{ClientKey, ClientKeys};
 pub use slot::{ActorStatus, AskError, Member, Ping, Quit, Slot};
 pub use snapshot_reader::{Latest, SnapshotReader};
 pub use sticky::StickyLink;

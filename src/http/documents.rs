@@ -80,8 +80,6 @@ impl Profile {
 
 /// One document of one revision, with every header value that does not depend on the request.
 struct Prepared {
-    name: &'static str,
-    snapshot_revision: u64,
     document: Arc<Document>,
     /// In the order of [`Coding::ALL`].
     tags: [HeaderValue; 4],
@@ -93,7 +91,7 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(snapshot: &Snapshot, name: &'static str) -> Result<Self, ApiError> {
+    fn new(snapshot: &Snapshot, name: &str) -> Result<Self, ApiError> {
         // A revision stored before a route existed does not have its document.
         let document = snapshot.document(name).ok_or(ApiError::NotLoaded)?;
         // HTTP dates have whole seconds.
@@ -102,8 +100,6 @@ impl Prepared {
         let environment = &snapshot.environment;
         let tag = |coding: Coding| value(format!("\"{}{}\"", document.tag, coding.tag_suffix()));
         Ok(Self {
-            name,
-            snapshot_revision: snapshot.revision,
             document: Arc::clone(document),
             tags: Coding::ALL.map(tag),
             last_modified: value(HttpDate::from(last_modified_at).to_string()),
@@ -147,7 +143,9 @@ fn value(text: String) -> HeaderValue {
 /// What one worker has prepared for one environment.
 #[derive(Default)]
 struct Environment {
-    documents: Vec<Rc<Prepared>>,
+    /// Revision of all of `documents`.
+    revision: u64,
+    documents: HashMap<Arc<str>, Rc<Prepared>>,
     checked_at: Option<(i64, HeaderValue)>,
 }
 
@@ -167,20 +165,26 @@ impl Documents {
     }
 
     /// The document as it was prepared for this revision, or prepared now.
-    fn prepared(&self, snapshot: &Snapshot, name: &'static str) -> Result<Rc<Prepared>, ApiError> {
+    fn prepared(&self, snapshot: &Snapshot, name: &str) -> Result<Rc<Prepared>, ApiError> {
         let mut environments = self.environments.borrow_mut();
-        let known = environments.get_mut(&snapshot.environment);
-        if let Some(known) = known.and_then(|e| e.documents.iter_mut().find(|d| d.name == name)) {
-            if known.snapshot_revision != snapshot.revision {
-                *known = Rc::new(Prepared::new(snapshot, name)?);
-            }
-            return Ok(Rc::clone(known));
+        if !environments.contains_key(&snapshot.environment) {
+            let environment = Arc::clone(&snapshot.environment);
+            environments.insert(environment, Environment::default());
+        }
+        let known = environments
+            .get_mut(&snapshot.environment)
+            .expect("it was inserted where it was missing");
+        if known.revision != snapshot.revision {
+            // All of them: one that nobody asks for again would keep the bytes of its revision.
+            known.documents.clear();
+            known.revision = snapshot.revision;
+        }
+        if let Some(prepared) = known.documents.get(name) {
+            return Ok(Rc::clone(prepared));
         }
         let prepared = Rc::new(Prepared::new(snapshot, name)?);
-        let environment = environments
-            .entry(Arc::clone(&snapshot.environment))
-            .or_default();
-        environment.documents.push(Rc::clone(&prepared));
+        let name = Arc::clone(&prepared.document.name);
+        known.documents.insert(name, Rc::clone(&prepared));
         Ok(prepared)
     }
 
@@ -204,7 +208,7 @@ impl Documents {
         &self,
         request: &HttpRequest,
         snapshot: &Snapshot,
-        name: &'static str,
+        name: &str,
         freshness: Freshness,
     ) -> Result<HttpResponse, ApiError> {
         let prepared = self.prepared(snapshot, name)?;
@@ -280,7 +284,7 @@ pub(super) async fn serve(
     request: &HttpRequest,
     state: &HttpState,
     environment: &str,
-    name: &'static str,
+    name: &str,
 ) -> Result<Served, ApiError> {
     match state.reader.latest(environment).await {
         Latest::Loaded(snapshot) => {

@@ -154,7 +154,17 @@ impl ApiError {
 
     /// The answer; `request_id` goes into the body where it helps to find a log line.
     pub(super) fn respond(&self, request_id: Option<&str>) -> HttpResponse {
+        self.respond_with(Map::new(), request_id)
+    }
+
+    /// The answer with further members.
+    pub(super) fn respond_with(
+        &self,
+        members: Map<String, Value>,
+        request_id: Option<&str>,
+    ) -> HttpResponse {
         let mut problem = self.members();
+        problem.extend(members);
         if let Some(id) = request_id {
             problem.insert("request_id".to_owned(), json!(id));
         }

@@ -11,6 +11,7 @@ mod control;
 mod documents;
 pub mod error;
 mod extract;
+mod growthbook;
 mod health;
 mod negotiate;
 mod observe;
@@ -80,8 +81,9 @@ pub struct Route {
     pub action: Option<&'static str>,
     /// What it does, in a few words.
     pub summary: &'static str,
-    /// Concrete paths that carry configuration of an environment; none for other routes.
-    pub probes: fn(&str) -> Vec<String>,
+    /// Concrete paths that carry configuration of an environment, or of a connection by its client key; none for other
+    /// routes.
+    pub probes: fn(environment: &str, client_key: &str) -> Vec<String>,
     handler: fn() -> actix_web::Route,
 }
 
@@ -96,7 +98,7 @@ const READ: &[&str] = &["GET", "HEAD"];
 const GET: &[&str] = &["GET"];
 const POST: &[&str] = &["POST"];
 
-fn no_probes(_: &str) -> Vec<String> {
+fn no_probes(_: &str, _: &str) -> Vec<String> {
     Vec::new()
 }
 
@@ -150,7 +152,7 @@ const fn order(
 /// Every route of both planes, the busiest first: they are tried in this order.
 pub const ROUTES: &[Route] = &[
     Route {
-        probes: |environment| vec![format!("/v1/{SNAPSHOT_DOCUMENT}/{environment}")],
+        probes: |environment, _| vec![format!("/v1/{SNAPSHOT_DOCUMENT}/{environment}")],
         ..open(
             Plane::Data,
             "/v1/snapshot/{environment}",
@@ -165,6 +167,15 @@ pub const ROUTES: &[Route] = &[
             "/api/v1/experiments",
             "experiment configs for a consumer",
             || web::route().to(reads::experiments),
+        )
+    },
+    Route {
+        probes: |_, client_key| vec![format!("/api/features/{client_key}")],
+        ..open(
+            Plane::Data,
+            "/api/features/{client_key}",
+            "the payload of an SDK connection, as GrowthBook sends it",
+            || web::route().to(growthbook::features::features),
         )
     },
     Route {
@@ -351,6 +362,8 @@ pub fn cors(shared: &Shared) -> Cors {
         "x-config-checked-at",
         "x-config-stale",
         "x-request-id",
+        "x-sse-support",
+        "x-unrecoverable",
     ];
     let cors = Cors::default()
         .allowed_methods(["GET", "HEAD", "POST", "OPTIONS"])

@@ -18,7 +18,7 @@ use futures_util::FutureExt as _;
 use prometheus_client::metrics::counter::Counter;
 use tracing::{Instrument as _, debug, debug_span, error};
 
-use super::{Plane, error::ApiError, state::Shared};
+use super::{Plane, error::ApiError, growthbook::GrowthbookError, state::Shared};
 use crate::actors::supervisor::panic_text;
 
 /// Header in which a request id is taken and given.
@@ -114,11 +114,12 @@ pub(super) async fn observe(
 
 /// Logs what deserves it, and puts the request id into a failure's body.
 fn explain(response: ServiceResponse, counters: &RouteCounters, id: &str) -> ServiceResponse {
-    let Some(failure) = response
-        .response()
-        .error()
+    let failure = response.response().error();
+    let growthbook = failure.and_then(Error::as_error::<GrowthbookError>);
+    let failure = failure
         .and_then(Error::as_error::<ApiError>)
-    else {
+        .or_else(|| growthbook.and_then(GrowthbookError::api));
+    let Some(failure) = failure else {
         return response;
     };
     if failure.is_loud() {
@@ -130,7 +131,10 @@ fn explain(response: ServiceResponse, counters: &RouteCounters, id: &str) -> Ser
             counters.route
         );
     }
-    let body = failure.respond(Some(id));
+    let body = match growthbook {
+        Some(growthbook) => growthbook.respond(Some(id)),
+        None => failure.respond(Some(id)),
+    };
     let (request, _) = response.into_parts();
     ServiceResponse::new(request, body)
 }

@@ -129,6 +129,14 @@ impl<'a> Members<'a> {
         self.position(name).map(|at| &mut self.0[at].1)
     }
 
+    /// Adds a member, or replaces the one of that name.
+    pub fn insert(&mut self, name: &'a str, value: Json<'a>) {
+        match self.0.binary_search_by(|(key, _)| (**key).cmp(name)) {
+            Ok(at) => self.0[at].1 = value,
+            Err(at) => self.0.insert(at, (Cow::Borrowed(name), value)),
+        }
+    }
+
     /// Takes a member out, if it is there.
     pub fn remove(&mut self, name: &str) {
         if let Some(at) = self.position(name) {

@@ -13,6 +13,30 @@ use time::OffsetDateTime;
 /// Name of the document behind `/v1/snapshot/{environment}`, whose bytes begin with the revision.
 pub const SNAPSHOT_DOCUMENT: &str = "snapshot";
 
+/// First part of the name of a connection's document, which its SDKs read; the client key follows.
+pub const FEATURES_PREFIX: &str = "features/";
+
+/// First part of the name of a remote-evaluation connection's document, which no SDK may see; the client key follows.
+pub const EVAL_PREFIX: &str = "eval/";
+
+/// Name of the document of the connection with this client key.
+pub fn connection_document(client_key: &str, is_remote_eval: bool) -> Arc<str> {
+    let prefix = if is_remote_eval {
+        EVAL_PREFIX
+    } else {
+        FEATURES_PREFIX
+    };
+    [prefix, client_key].concat().into()
+}
+
+/// The client key in the name of a connection's document, and whether it is for remote evaluation.
+pub fn connection_of(document: &str) -> Option<(&str, bool)> {
+    let features = document.strip_prefix(FEATURES_PREFIX);
+    features
+        .map(|key| (key, false))
+        .or_else(|| Some((document.strip_prefix(EVAL_PREFIX)?, true)))
+}
+
 /// Compressed copies of a document; made after publishing, off the request path.
 #[derive(Clone, Debug)]
 pub struct Encodings {
@@ -26,7 +50,7 @@ pub struct Encodings {
 
 /// One route's answer: identity bytes and what depends on them alone.
 pub struct Document {
-    /// `snapshot`, `varnish`, `mediawiki`, `analytics`.
+    /// `snapshot`, `varnish`, `mediawiki`, `analytics`, `features/sdk-…`, `eval/sdk-…`.
     pub name: Arc<str>,
     /// Identity bytes.
     pub body: Bytes,
@@ -36,6 +60,8 @@ pub struct Document {
     pub last_modified: OffsetDateTime,
     /// Names of the items shown, where emptiness must be told from absence (consumer views).
     pub members: Vec<String>,
+    /// What the bytes mean, as a hash, where they may differ without meaning anything else (a connection's document).
+    pub content: Option<String>,
     /// Compressed copies, once they are ready.
     pub encodings: OnceLock<Encodings>,
 }
@@ -56,8 +82,16 @@ impl Document {
             tag,
             last_modified,
             members,
+            content: None,
             encodings: OnceLock::new(),
         }
+    }
+
+    /// Says what the bytes mean.
+    #[must_use]
+    pub fn with_content(mut self, content: Option<String>) -> Self {
+        self.content = content;
+        self
     }
 }
 
@@ -104,15 +138,17 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// Hash over everything served: the snapshot's tail and each document's name and bytes.
+    /// Hash over everything served: the snapshot's tail, and each document's name and bytes or what those mean.
     pub fn content_hash(snapshot_tail: &[u8], documents: &[Arc<Document>]) -> String {
         let mut hash = Sha256::new();
         hash.update((snapshot_tail.len() as u64).to_le_bytes());
         hash.update(snapshot_tail);
         for document in documents {
             hash.update(document.name.as_bytes());
-            hash.update((document.body.len() as u64).to_le_bytes());
-            hash.update(&document.body);
+            let content = document.content.as_ref().map(String::as_bytes);
+            let content = content.unwrap_or(&document.body);
+            hash.update((content.len() as u64).to_le_bytes());
+            hash.update(content);
         }
         hex(&hash.finalize())
     }

@@ -4,7 +4,7 @@
 //! the parts through [`super::validate`] again, so that a newer version of stitchd sees them with its own eyes.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{FieldNames, Refusal, guard, payload::ExperimentList, payload::Payload, validate};
+use crate::model::CanonicalJson;
 
 /// One SDK connection's accepted payload.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,11 +59,9 @@ impl SourceInput {
             raw: raw.clone(),
             payload: Arc::new(new),
         };
-        match self.payloads.entry(key.to_owned()) {
-            // Same meaning: keep the allocated one, take the bytes.
-            Entry::Occupied(mut entry) if !is_news => entry.get_mut().raw = raw.clone(),
-            Entry::Occupied(mut entry) => drop(entry.insert(part)),
-            Entry::Vacant(entry) => drop(entry.insert(part)),
+        // Same meaning: keep the allocated one with its bytes, which are those that are served and stored.
+        if is_news {
+            self.payloads.insert(key.to_owned(), part);
         }
         Ok(is_news)
     }
@@ -109,10 +108,13 @@ impl SourceInput {
                 let feature = payload.features.get(key)?;
                 Some((key.to_string(), feature.definition.to_value()))
             };
+            let bad = &payload.quarantined;
             header.payloads.push(PayloadHeader {
                 key: key.clone(),
                 bytes: part.raw.len(),
                 last_good: payload.from_last_good.iter().filter_map(stand_in).collect(),
+                last_good_groups: stand_ins(&bad.saved_groups, &payload.saved_groups),
+                last_good_bandits: stand_ins(&bad.contextual_bandits, &payload.contextual_bandits),
             });
             raw.extend_from_slice(&part.raw);
         }
@@ -155,7 +157,12 @@ impl SourceInput {
         };
         for part in header.payloads {
             let raw = cut(part.bytes);
-            let stand_ins = json!({ "features": part.last_good }).to_string();
+            let stand_ins = json!({
+                "features": part.last_good,
+                "savedGroups": part.last_good_groups,
+                "contextualBandits": part.last_good_bandits,
+            })
+            .to_string();
             let restored = validate::payload(source, stand_ins.as_bytes(), None)
                 .and_then(|last_good| validate::payload(source, &raw, Some(&last_good)));
             match restored {
@@ -201,6 +208,19 @@ struct PayloadHeader {
     key: String,
     bytes: usize,
     last_good: BTreeMap<String, Value>,
+    #[serde(default)]
+    last_good_groups: BTreeMap<String, Value>,
+    #[serde(default)]
+    last_good_bandits: BTreeMap<String, Value>,
+}
+
+/// What stands in for bad items, as far as anything does.
+fn stand_ins(
+    bad: &BTreeSet<Arc<str>>,
+    items: &BTreeMap<Arc<str>, CanonicalJson>,
+) -> BTreeMap<String, Value> {
+    let stand_in = |id: &Arc<str>| Some((id.to_string(), items.get(id)?.to_value()));
+    bad.iter().filter_map(stand_in).collect()
 }
 
 #[derive(Serialize, Deserialize)]

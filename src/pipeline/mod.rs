@@ -4,14 +4,17 @@
 //! runs these functions on a blocking thread and hands what they make to `StoreActor`.
 //!
 //! A malformed item is dropped in [`validate`] (its last good version is put in its place), a malformed document is
-//! refused there as a whole ([`Refusal`]), and a well-formed but empty one is refused by [`guard`].
+//! refused there as a whole ([`Refusal`]), and a well-formed but empty one is refused by [`guard`]. [`relay`] makes the
+//! documents that SDKs get, out of the bytes that came.
 
 pub mod adapt;
 pub mod dates;
+mod groups;
 pub mod guard;
 pub mod input;
 pub mod overrides;
 pub mod payload;
+pub mod relay;
 pub mod stitch;
 pub mod validate;
 

@@ -2,11 +2,16 @@
 //!
 //! Items stay raw here, so that one bad item cannot spoil its neighbours; [`super::validate`] looks inside them.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
+    de::{Error, IgnoredAny, MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
@@ -25,15 +30,54 @@ pub struct Payload {
     pub contextual_bandits: BTreeMap<Arc<str>, CanonicalJson>,
     /// Keys served from their last good version because the delivered one is bad.
     pub from_last_good: Vec<Arc<str>>,
+    /// Items that are not served as delivered.
+    pub quarantined: Quarantined,
+    /// Whether members came encrypted, and go out encrypted again.
+    pub is_sealed: bool,
+    /// Hash of what the document means: of all of it, members unknown here included, but not of its date, its status, or
+    /// the order and spelling of what is in it.
+    pub digest: [u8; 32],
     /// What is wrong with single items.
     pub issues: Vec<Issue>,
 }
+
+/// Bad items of a payload; those that have a stand-in are among its items.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Quarantined {
+    /// Keys of features.
+    pub features: BTreeSet<Arc<str>>,
+    /// Places in the list of auto experiments; none has a stand-in.
+    pub auto_experiments: BTreeSet<usize>,
+    /// Ids of saved groups.
+    pub saved_groups: BTreeSet<Arc<str>>,
+    /// Ids of contextual bandits.
+    pub contextual_bandits: BTreeSet<Arc<str>>,
+}
+
+impl Quarantined {
+    /// Whether every item is served as delivered.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Members that a payload may have encrypted, each with the plain one that it replaces.
+///
+/// Where a member came encrypted, the plain one stands in the document as fetched, and `true` in its own place.
+pub const SEALED: [(&str, &str); 4] = [
+    ("encryptedFeatures", "features"),
+    ("encryptedExperiments", "experiments"),
+    ("encryptedSavedGroups", "savedGroups"),
+    ("encryptedContextualBandits", "contextualBandits"),
+];
 
 /// The experiments of one source, validated and adapted.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ExperimentList {
     /// One per tracking key, sorted by it.
     pub experiments: Vec<Arc<Experiment>>,
+    /// Saved groups that they refer to, typed, by id; only where the upstream gives them.
+    pub saved_groups: BTreeMap<Arc<str>, CanonicalJson>,
     /// Ids served from their last good version because the delivered one is bad.
     pub from_last_good: Vec<String>,
     /// What is wrong with single items.
@@ -41,16 +85,59 @@ pub struct ExperimentList {
 }
 
 /// An SDK payload before its items were looked at.
-#[derive(Deserialize)]
 pub(super) struct RawPayload<'a> {
-    #[serde(borrow)]
     pub(super) features: RawMembers<'a>,
-    #[serde(borrow, default)]
     pub(super) experiments: Option<Vec<&'a RawValue>>,
-    #[serde(borrow, default, rename = "savedGroups")]
     pub(super) saved_groups: Option<RawMembers<'a>>,
-    #[serde(borrow, default, rename = "contextualBandits")]
     pub(super) contextual_bandits: Option<RawMembers<'a>>,
+    /// All other members but date and status, which mean nothing.
+    pub(super) others: Vec<(Cow<'a, str>, &'a RawValue)>,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for RawPayload<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(PayloadVisitor)
+    }
+}
+
+struct PayloadVisitor;
+
+impl<'de> Visitor<'de> for PayloadVisitor {
+    type Value = RawPayload<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut features, mut others) = (None, Vec::new());
+        let (mut experiments, mut groups, mut bandits) = (None, None, None);
+        while let Some(Key(key)) = map.next_key::<Key<'de>>()? {
+            match key.as_ref() {
+                "features" => once("features", &mut features, map.next_value()?)?,
+                "experiments" => once("experiments", &mut experiments, map.next_value()?)?,
+                "savedGroups" => once("savedGroups", &mut groups, map.next_value()?)?,
+                "contextualBandits" => once("contextualBandits", &mut bandits, map.next_value()?)?,
+                "dateUpdated" | "status" => drop(map.next_value::<IgnoredAny>()?),
+                _ => others.push((key, map.next_value()?)),
+            }
+        }
+        Ok(RawPayload {
+            features: features.ok_or_else(|| A::Error::missing_field("features"))?,
+            experiments: experiments.flatten(),
+            saved_groups: groups.flatten(),
+            contextual_bandits: bandits.flatten(),
+            others,
+        })
+    }
+}
+
+/// Two members of one name: parsers differ in which of them counts.
+fn once<T, E: Error>(name: &'static str, slot: &mut Option<T>, value: T) -> Result<(), E> {
+    if slot.replace(value).is_some() {
+        return Err(E::duplicate_field(name));
+    }
+    Ok(())
 }
 
 /// A list of experiments before its items were looked at.
@@ -58,6 +145,10 @@ pub(super) struct RawPayload<'a> {
 pub(super) struct RawExperiments<'a> {
     #[serde(borrow)]
     pub(super) experiments: Vec<&'a RawValue>,
+    #[serde(borrow, default, rename = "savedGroups")]
+    pub(super) saved_groups: Vec<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) namespaces: Vec<&'a RawValue>,
 }
 
 /// Members of an object in the order sent, duplicates included.

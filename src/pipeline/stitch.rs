@@ -8,7 +8,7 @@ use std::{
 use time::OffsetDateTime;
 
 use super::{
-    adapt,
+    adapt, groups,
     payload::{ExperimentList, Payload},
 };
 use crate::model::{CanonicalJson, Experiment, Issue, Sourced, Status, Stitched};
@@ -45,7 +45,7 @@ pub fn stitch(environment: &str, inputs: &[StitchInput]) -> Stitched {
         ..Stitched::default()
     };
     let mut experiments: BTreeMap<&str, Sourced<Arc<Experiment>>> = BTreeMap::new();
-    for input in inputs {
+    for input in &inputs {
         for (i, payload) in input.payloads.iter().enumerate() {
             merge_payload(input, payload, i == 0, &mut stitched);
         }
@@ -69,6 +69,8 @@ pub fn stitch(environment: &str, inputs: &[StitchInput]) -> Stitched {
         }
     }
     stitched.experiments = experiments.into_values().collect();
+    groups::merge(&inputs, &mut stitched);
+    groups::report_missing(&mut stitched);
     prerequisites(&mut stitched);
     namespaces(&mut stitched);
     stitched.issues.sort_unstable();

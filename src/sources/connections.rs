@@ -23,6 +23,8 @@ struct Listed {
     encryption_key: Option<String>,
     #[serde(default)]
     remote_eval_enabled: Option<bool>,
+    #[serde(default)]
+    proxy_signing_key: Option<String>,
 }
 
 /// The connections of the source's environment and project, in upstream's order.
@@ -67,11 +69,13 @@ impl Listed {
 
     fn into_connection(self, source: &Source) -> Connection {
         let key = self.encryption_key.filter(|key| !key.is_empty());
+        let signing_key = self.proxy_signing_key.filter(|key| !key.is_empty());
         Connection {
             key: self.key,
             decryption_key: key
                 .map(SecretString::from)
                 .or_else(|| source.decryption_key.clone()),
+            push_signing_key: signing_key.map(SecretString::from),
             remote_eval: self.remote_eval_enabled.unwrap_or(false),
             ..Connection::default()
         }
@@ -85,7 +89,7 @@ mod tests {
     use super::*;
 
     const LIST: &str = r#"[
-        {"key":"sdk-2","environment":"production","project":"","projects":[],"encryptPayload":true,"encryptionKey":"k"},
+        {"key":"sdk-2","environment":"production","project":"","projects":[],"encryptPayload":true,"encryptionKey":"k","proxySigningKey":"p"},
         {"key":"sdk-1","environment":"production","project":"web","projects":["web","app"],"encryptionKey":"","remoteEvalEnabled":true},
         {"key":"sdk-3","environment":"dev","project":"","projects":[]}
     ]"#;
@@ -118,6 +122,9 @@ mod tests {
         let list = selected("production", "").unwrap();
         let key = list[0].decryption_key.as_ref().unwrap();
         assert_eq!(key.expose_secret(), "k");
+        let key = list[0].push_signing_key.as_ref().unwrap();
+        assert_eq!(key.expose_secret(), "p");
+        assert!(list[1].push_signing_key.is_none());
         assert!(list[1].decryption_key.is_none() && list[1].remote_eval);
     }
 

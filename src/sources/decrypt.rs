@@ -95,32 +95,38 @@ impl Opener {
     }
 }
 
-/// Writes the object again: plain texts in the place of their member, or else of the encrypted one.
+/// Writes the object again: plain texts in the place of their member, or else before the encrypted one.
+///
+/// `true` stays in the place of what was encrypted, so that whoever passes the document on knows what to encrypt again;
+/// an upstream cannot send that itself, see [`Opener::open`].
 fn splice(members: &Members<'_>, plain: &[(&str, &str, Box<RawValue>)]) -> Vec<u8> {
     let mut out = Vec::new();
     for (key, raw) in &members.0 {
-        let is_encrypted_name = ENCRYPTED.iter().any(|(encrypted, _)| encrypted == key);
-        let entry = if is_encrypted_name {
-            plain
-                .iter()
-                .find(|(encrypted, name, _)| encrypted == key && members.get(name).is_none())
-                .map(|(_, name, text)| (*name, text.get()))
-        } else {
+        if !ENCRYPTED.iter().any(|(encrypted, _)| encrypted == key) {
             let replaced = plain.iter().find(|(_, name, _)| name == key);
-            Some((
-                key.as_ref(),
+            write(
+                key,
                 replaced.map_or(raw.get(), |(_, _, text)| text.get()),
-            ))
-        };
-        if let Some((key, text)) = entry {
-            out.push(if out.is_empty() { b'{' } else { b',' });
-            out.extend_from_slice(serde_json::Value::from(key).to_string().as_bytes());
-            out.push(b':');
-            out.extend_from_slice(text.as_bytes());
+                &mut out,
+            );
+            continue;
+        }
+        if let Some((_, name, text)) = plain.iter().find(|(encrypted, _, _)| encrypted == key) {
+            if members.get(name).is_none() {
+                write(name, text.get(), &mut out);
+            }
+            write(key, "true", &mut out);
         }
     }
     out.push(b'}');
     out
+}
+
+fn write(key: &str, text: &str, out: &mut Vec<u8>) {
+    out.push(if out.is_empty() { b'{' } else { b',' });
+    out.extend_from_slice(serde_json::Value::from(key).to_string().as_bytes());
+    out.push(b':');
+    out.extend_from_slice(text.as_bytes());
 }
 
 #[cfg(test)]
@@ -166,7 +172,7 @@ mod tests {
         );
         assert_eq!(
             open(&body, Some(KEY)).unwrap(),
-            r#"{"status":200,"features":{"a":{"defaultValue": 1.0}},"x":[1.0, 2],"savedGroups":{"g":["u"]}}"#
+            r#"{"status":200,"features":{"a":{"defaultValue": 1.0}},"encryptedFeatures":true,"x":[1.0, 2],"savedGroups":{"g":["u"]},"encryptedSavedGroups":true}"#
         );
     }
 
@@ -197,16 +203,16 @@ mod tests {
 
     #[test]
     fn a_document_that_is_no_payload_is_refused() {
-        let code = |body| open(body, Some(KEY)).unwrap_err().code();
+        let code = |body: &str| open(body, Some(KEY)).unwrap_err().code();
         assert_eq!(code("{}"), "bad_shape");
         assert_eq!(
             code(r#"{"status":400,"error":"Failed to get features"}"#),
             "bad_shape"
         );
-        assert_eq!(
-            code(r#"{"features":{},"encryptedFeatures":1}"#),
-            "bad_shape"
-        );
+        for other in ["1", "true"] {
+            let body = format!(r#"{{"features":{{}},"encryptedFeatures":{other}}}"#);
+            assert_eq!(code(&body), "bad_shape", "{other}");
+        }
         assert_eq!(code("[]"), "bad_shape");
         assert_eq!(code("<!doctype html>"), "not_json");
     }

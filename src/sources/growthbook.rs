@@ -28,6 +28,7 @@ use super::{
     http::{Answer, Ask, Class, Http, base_url, content_type, endpoint, etag},
     mask,
     pages::{List, ListSpec, Reader},
+    references::{self, Wanted},
 };
 use crate::settings::{Connection, Poll, Source};
 
@@ -114,6 +115,7 @@ impl Growthbook {
             parts,
             connections_error,
             streams: self.streams(&connections),
+            connections,
         }
     }
 
@@ -202,16 +204,51 @@ impl Growthbook {
             member: "experiments",
             project: &self.source.project,
         };
-        Some(match self.list(spec, deadline).await {
-            Ok(list) => {
-                self.state.lock().experiment_pages = Some(list.pages);
-                PartOutcome::Fetched {
-                    body: list.to_document(spec.member).into(),
-                    validator: None,
-                }
+        let document = self.experiments(spec, deadline).await;
+        Some(
+            document.map_or_else(PartOutcome::Failed, |body| PartOutcome::Fetched {
+                body,
+                validator: None,
+            }),
+        )
+    }
+
+    /// The list of experiments with the lists that they refer to.
+    async fn experiments(
+        &self,
+        spec: ListSpec<'_>,
+        deadline: Instant,
+    ) -> Result<Bytes, FetchError> {
+        let list = self.list(spec, deadline).await?;
+        let wanted = Wanted::of(&list.items);
+        let mut pages = list.pages;
+        let mut others = Vec::new();
+        for (is_wanted, path, member) in [
+            (wanted.saved_groups, "saved-groups", "savedGroups"),
+            (wanted.namespaces, "namespaces", "namespaces"),
+        ] {
+            if !is_wanted {
+                continue;
             }
-            Err(error) => PartOutcome::Failed(error),
-        })
+            let spec = ListSpec {
+                path,
+                member,
+                project: "",
+            };
+            match self.list(spec, deadline).await {
+                Ok(other) => {
+                    pages += other.pages;
+                    others.push((member, other));
+                }
+                Err(error) if references::is_withheld(&error) => {
+                    pages += 1;
+                    tracing::debug!(list = member, "the upstream does not give it: {error}");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.state.lock().experiment_pages = Some(pages);
+        Ok(list.to_document(spec.member, &others).into())
     }
 
     async fn list(&self, spec: ListSpec<'_>, deadline: Instant) -> Result<List, FetchError> {

@@ -19,6 +19,7 @@ mod http;
 mod jitter;
 mod json;
 mod pages;
+mod references;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -30,7 +31,7 @@ pub use self::{
     file::File,
     growthbook::Growthbook,
 };
-use crate::settings::{Source, SourceKind};
+use crate::settings::{Connection, Source, SourceKind};
 
 /// Longest time that reading a file should take; a network file system may hang for longer.
 const FILE_TIME_MAX: Duration = Duration::from_secs(10);
@@ -82,7 +83,8 @@ impl fmt::Debug for PartId {
 #[derive(Clone)]
 pub enum PartOutcome {
     /// A document. For a payload its JSON with encrypted members decrypted in place; for experiments
-    /// `{"experiments":[…],"total":N}` with the raw items of all pages.
+    /// `{"experiments":[…],"total":N}` with the raw items of all pages, and `savedGroups` and `namespaces`, lists
+    /// too, where running experiments refer to them and the upstream gives them.
     Fetched {
         /// The document.
         body: Bytes,
@@ -124,6 +126,8 @@ pub struct Fetched {
     pub parts: BTreeMap<PartId, PartOutcome>,
     /// Why the connections could not be discovered; the last known ones were used, if any.
     pub connections_error: Option<FetchError>,
+    /// The connections that were asked for, with their keys.
+    pub connections: Vec<Connection>,
     /// What [`Driver::follow`] can follow now. Stays the same over fetches that fail.
     pub streams: Vec<StreamTarget>,
 }

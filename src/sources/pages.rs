@@ -200,17 +200,28 @@ impl Pass {
 }
 
 impl List {
-    /// The list as one document: `{"<member>":[…],"total":N}`.
-    pub(super) fn to_document(&self, member: &str) -> Vec<u8> {
-        let mut out = format!("{{\"{member}\":[").into_bytes();
+    /// The list as one document, with further lists beside it: `{"<member>":[…],"total":N,"<other>":[…]}`.
+    pub(super) fn to_document(&self, member: &str, others: &[(&str, Self)]) -> Vec<u8> {
+        let mut out = vec![b'{'];
+        self.write(member, &mut out);
+        out.extend_from_slice(format!(",\"total\":{}", self.items.len()).as_bytes());
+        for (member, other) in others {
+            out.push(b',');
+            other.write(member, &mut out);
+        }
+        out.push(b'}');
+        out
+    }
+
+    fn write(&self, member: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(format!("\"{member}\":[").as_bytes());
         for (i, item) in self.items.iter().enumerate() {
             if i > 0 {
                 out.push(b',');
             }
             out.extend_from_slice(item.get().as_bytes());
         }
-        out.extend_from_slice(format!("],\"total\":{}}}", self.items.len()).as_bytes());
-        out
+        out.push(b']');
     }
 }
 
@@ -234,7 +245,7 @@ mod tests {
         assert_eq!(pass.received, 2);
         let second = r#"{"experiments":[{"id": "c"}],"total":3,"hasMore":false}"#;
         assert_eq!(take(&mut pass, second), Progress::Complete);
-        let document = pass.into_list().to_document("experiments");
+        let document = pass.into_list().to_document("experiments", &[]);
         assert_eq!(
             String::from_utf8(document).unwrap(),
             r#"{"experiments":[{"id":"a","x":1.0},{"id":"b"},{"id": "c"}],"total":3}"#

@@ -58,6 +58,11 @@ struct DocumentHeader {
     body_bytes: usize,
     last_modified: Moment,
     members: Vec<String>,
+    /// See [`Document::content`]; where it is there, the revision's hash says nothing of the bytes, and `tag` does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    content: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tag: Option<String>,
 }
 
 /// Unix seconds and nanoseconds: a moment comes back exactly.
@@ -109,6 +114,8 @@ fn header_line(candidate: &Candidate) -> Vec<u8> {
                 body_bytes: document.body.len(),
                 last_modified: Moment::new(document.last_modified),
                 members: document.members.clone(),
+                content: document.content.clone(),
+                tag: document.content.as_ref().map(|_| document.tag.clone()),
             })
             .collect(),
     };
@@ -137,8 +144,12 @@ pub fn unpack_candidate(environment: &str, packed: &[u8]) -> Result<Candidate, S
     for document in header.documents {
         let body = take(document.body_bytes).ok_or_else(truncated)?;
         let last_modified = document.last_modified.read()?;
-        let document = Document::new(document.name, body, last_modified, document.members);
-        documents.push(Arc::new(document));
+        let read = Document::new(document.name, body, last_modified, document.members)
+            .with_content(document.content);
+        if document.tag.is_some_and(|tag| tag != read.tag) {
+            return Err(corrupt_revision("a document does not match its tag"));
+        }
+        documents.push(Arc::new(read));
     }
     if !rest.is_empty() {
         return Err(corrupt_revision("it is longer than its header says"));

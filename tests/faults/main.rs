@@ -17,5 +17,6 @@ mod matrix;
 mod permanent;
 mod polls;
 mod redirects;
+mod references;
 mod sources;
 mod stand;

@@ -1,10 +1,10 @@
 //! The paged list of experiments.
 
-use stitchd::sources::FetchError;
+use stitchd::sources::{FetchError, Fetched};
 
 use crate::{
     helpers::{body, error, experiments, fetch, payload, with_rest},
-    upstream::{PAYLOAD, Seen, Upstream, json, page, page_of, payload_or, reply},
+    upstream::{PAYLOAD, Reply, Seen, Upstream, json, page, page_of, payload_or, reply},
 };
 
 #[tokio::test]
@@ -110,4 +110,54 @@ async fn a_missing_page_fails_the_list_alone() {
     let fetched = fetch(&with_rest(&upstream)).await;
     assert_eq!(error(experiments(&fetched)).code(), "http_status");
     assert_eq!(body(payload(&fetched)), PAYLOAD);
+}
+
+/// One running experiment that names a saved group and a namespace.
+const REFERRING: &str = r#"{"id":"exp_1","status":"running","phases":[{"savedGroupTargeting":[{"matchType":"all","savedGroups":["grp_1"]}],"namespace":{"namespaceId":"ns_1","enabled":true,"ranges":[[0,0.5]]}}]}"#;
+
+fn list(member: &str, item: &str) -> Reply {
+    json(format!(
+        r#"{{"{member}":[{item}],"limit":100,"total":1,"hasMore":false}}"#
+    ))
+}
+
+async fn referring(groups: impl Fn() -> Reply + Send + Sync + 'static) -> (Upstream, Fetched) {
+    let upstream = Upstream::start(move |seen, _| {
+        payload_or(seen, || {
+            if seen.path.contains("/saved-groups?") {
+                groups()
+            } else if seen.path.contains("/namespaces?") {
+                list("namespaces", r#"{"id":"ns_1","seed":"x"}"#)
+            } else {
+                list("experiments", REFERRING)
+            }
+        })
+    })
+    .await;
+    let fetched = fetch(&with_rest(&upstream)).await;
+    (upstream, fetched)
+}
+
+#[tokio::test]
+async fn saved_groups_and_namespaces_are_read_where_experiments_refer_to_them() {
+    let (upstream, fetched) = referring(|| list("savedGroups", r#"{"id":"grp_1"}"#)).await;
+    let expected = format!(
+        r#"{{"experiments":[{REFERRING}],"total":1,"savedGroups":[{{"id":"grp_1"}}],"namespaces":[{{"id":"ns_1","seed":"x"}}]}}"#
+    );
+    assert_eq!(body(experiments(&fetched)), expected);
+    let lists = upstream.paths();
+    assert!(lists.contains(&"/api/v1/saved-groups?limit=100&offset=0".to_owned()));
+}
+
+#[tokio::test]
+async fn experiments_come_without_a_list_that_is_withheld_but_not_without_one_that_fails() {
+    let (_, fetched) = referring(|| reply(403, "", r#"{"message":"no"}"#)).await;
+    let text = body(experiments(&fetched));
+    assert!(
+        !text.contains("grp_1\"}") && text.contains("\"namespaces\":[{"),
+        "{text}"
+    );
+
+    let (_, fetched) = referring(|| reply(500, "", "")).await;
+    assert_eq!(error(experiments(&fetched)).code(), "http_status");
 }

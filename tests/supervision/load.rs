@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use reqwest::header::{ETAG, IF_NONE_MATCH};
-use stitchd::{actors::board::EnvironmentCell, http::ROUTES};
+use stitchd::{actors::board::EnvironmentCell, cli::demo::upstream::CLIENT_KEY, http::ROUTES};
 use tokio::{task::JoinHandle, time::Instant};
 
 use crate::support::{ENVIRONMENT, TestApp, client};
@@ -97,7 +97,7 @@ impl Reader {
     async fn run(mut self, number: usize) {
         let paths: Vec<String> = ROUTES
             .iter()
-            .flat_map(|route| (route.probes)(ENVIRONMENT))
+            .flat_map(|route| (route.probes)(ENVIRONMENT, CLIENT_KEY))
             .collect();
         assert!(paths.len() >= 4, "the route table has lost its probes");
         for round in number.. {

@@ -256,7 +256,10 @@ impl TestApp {
     /// The answer of every route that carries configuration, from the route table.
     pub async fn served(&self) -> BTreeMap<String, Answer> {
         let mut served = BTreeMap::new();
-        for path in ROUTES.iter().flat_map(|route| (route.probes)(ENVIRONMENT)) {
+        for path in ROUTES
+            .iter()
+            .flat_map(|route| (route.probes)(ENVIRONMENT, CLIENT_KEY))
+        {
             let answer = self.get(&path).await;
             served.insert(path, answer);
         }

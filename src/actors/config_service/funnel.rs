@@ -8,7 +8,10 @@ use std::{
 use bytes::Bytes;
 use time::OffsetDateTime;
 
-use super::memory::{Accepted, FunnelSource};
+use super::{
+    memory::{Accepted, FunnelSource},
+    relay,
+};
 use crate::{
     model::{Candidate, Document, Issue, Snapshot, SnapshotMeta, Stitched},
     pipeline::{
@@ -44,19 +47,34 @@ pub(super) struct Intake {
     pub(super) has_arrived: bool,
 }
 
-/// Takes the parts of a fetch into a source's input; `only` leaves out the other kinds of parts.
+/// How much of a source an ingest speaks for.
+#[derive(Clone, Copy)]
+pub(super) struct Scope {
+    /// Experiments are left as they were.
+    pub(super) skip_experiments: bool,
+    /// It brings what it brings and says nothing of the rest.
+    pub(super) is_push: bool,
+}
+
+/// Takes the parts of a fetch into a source's input.
 pub(super) fn take_in(
     source: &FunnelSource,
     old: &SourceInput,
     parts: &BTreeMap<PartId, PartOutcome>,
-    skip_experiments: bool,
+    scope: Scope,
 ) -> Intake {
+    let Scope {
+        skip_experiments,
+        is_push,
+    } = scope;
     let mut intake = Intake {
         input: old.clone(),
-        is_whole: !skip_experiments,
+        is_whole: !skip_experiments && !is_push,
         ..Intake::default()
     };
-    forget_removed_connections(&mut intake, parts);
+    if !is_push {
+        forget_removed_connections(&mut intake, parts);
+    }
     for (part, outcome) in parts {
         if skip_experiments && *part == PartId::Experiments {
             continue;
@@ -179,6 +197,9 @@ pub(super) fn render(
         issues.extend(view.issues);
         documents.push(document(view.name, view.body, view.members, current, now));
     }
+    let connections = relay::documents(sources, current, now);
+    issues.extend(connections.issues);
+    documents.extend(connections.documents);
     issues.sort_unstable();
     let tail = views::snapshot::snapshot_tail(&stitched);
     let hash = Candidate::content_hash(&tail, &documents);
@@ -204,13 +225,21 @@ pub(super) fn render(
 }
 
 /// A source takes part once it is complete; one that took part before goes on with what it has.
+pub(super) fn takes_part(
+    source: &FunnelSource,
+    accepted: &Accepted,
+    current: Option<&Snapshot>,
+) -> bool {
+    source.is_complete(&accepted.input) || contributes(current, &source.id)
+}
+
 fn stitch_input(
     source: &FunnelSource,
     accepted: &Accepted,
     current: Option<&Snapshot>,
 ) -> Option<StitchInput> {
     let input = &accepted.input;
-    if !source.is_complete(input) && !contributes(current, &source.id) {
+    if !takes_part(source, accepted, current) {
         return None;
     }
     let listed = source

@@ -3,27 +3,30 @@
 use std::{sync::Arc, time::Duration};
 
 use time::OffsetDateTime;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::{
     ConfigLinks, ConfigMemory, Ingest, IngestReport,
-    funnel::{self, Intake, Rendered, Sources},
+    funnel::{self, Intake, Rendered, Scope, Sources},
     memory::{Accepted, FunnelSource},
+    relay,
+    restore::restore_inputs,
 };
 use crate::{
     actors::{
         poller::Outcome,
         slot::AskError,
-        store::{GetSnapshot, LoadInputs, Publish, Published, SaveInput},
+        store::{GetSnapshot, Publish, Published, SaveInput},
     },
     clock,
     model::{Snapshot, snapshot::hex},
     pipeline::{Refusal, guard, input::SourceInput},
+    settings::Connection,
     store::StoredInput,
 };
 
 /// How long the store may take for one question; publishing itself waits 250 ms at most.
-const STORE_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const STORE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Stitches an environment from what is stored, before anything new is looked at.
 pub(super) async fn start(memory: &Arc<ConfigMemory>, links: &ConfigLinks, environment: &Arc<str>) {
@@ -99,7 +102,7 @@ pub(super) async fn ingest(
 
 /// Why a job could not be done.
 #[derive(Debug, thiserror::Error)]
-enum JobError {
+pub(super) enum JobError {
     #[error(transparent)]
     Store(#[from] AskError),
     #[error("the funnel panicked; its input was dropped")]
@@ -114,13 +117,22 @@ async fn run(
     served: Option<&Arc<Snapshot>>,
 ) -> Result<IngestReport, JobError> {
     let environment = &source.environment;
+    if let Some(connections) = &ingest.connections {
+        // Before what they brought is published, so that no key is unknown whose document is there.
+        links
+            .board
+            .client_keys()
+            .set_discovered(&source.id, connections);
+    }
     let was_settled = memory.is_settled(environment);
     memory.set_settled(environment, false);
     let task = Task {
         source: Arc::clone(source),
         sources: memory.of_environment(environment),
-        parts: Arc::clone(&ingest.parts),
+        parts: memory.not_older(ingest),
+        connections: ingest.connections.clone(),
         has_all_parts: ingest.has_all_parts,
+        is_push: ingest.is_push,
         at: ingest.at,
         served: served.cloned(),
         was_settled,
@@ -132,6 +144,7 @@ async fn run(
         .iter()
         .any(|(_, refusal)| matches!(refusal, Refusal::Empty { .. }));
     keep(memory, links, source, &done).await?;
+    memory.set_sequence(&source.id, done.intake.accepted.keys(), ingest.sequence);
     memory.set_held(&source.id, is_held);
     let published = if let Some(rendered) = done.rendered {
         publish(memory, links, environment, rendered).await?
@@ -170,7 +183,9 @@ struct Task {
     source: Arc<FunnelSource>,
     sources: Sources,
     parts: Arc<std::collections::BTreeMap<crate::sources::PartId, crate::sources::PartOutcome>>,
+    connections: Option<Arc<Vec<Connection>>>,
     has_all_parts: bool,
+    is_push: bool,
     at: OffsetDateTime,
     served: Option<Arc<Snapshot>>,
     was_settled: bool,
@@ -198,7 +213,7 @@ impl Task {
         let before = old
             .as_ref()
             .map_or_else(SourceInput::default, |old| (*old.input).clone());
-        let intake = funnel::take_in(&self.source, &before, &self.parts, false);
+        let intake = funnel::take_in(&self.source, &before, &self.parts, self.scope(false));
         let done = self.decide(intake, old.as_ref());
         let emptied = done.intake.refused.iter().any(|(part, refusal)| {
             *part == "experiments"
@@ -215,9 +230,16 @@ impl Task {
         }
         // The experiments would empty a consumer: they are left as they were, the payload's news still counts.
         let refused = done.intake.refused;
-        let mut intake = funnel::take_in(&self.source, &before, &self.parts, true);
+        let mut intake = funnel::take_in(&self.source, &before, &self.parts, self.scope(true));
         intake.refused.extend(refused);
         self.decide(intake, old.as_ref())
+    }
+
+    fn scope(&self, skip_experiments: bool) -> Scope {
+        Scope {
+            skip_experiments,
+            is_push: self.is_push,
+        }
     }
 
     fn decide(&self, mut intake: Intake, old: Option<&Accepted>) -> Done {
@@ -235,6 +257,8 @@ impl Task {
             _ => self.at,
         };
         let input = Arc::new(std::mem::take(&mut done.intake.input));
+        let known = old.map_or(&self.source.listed, |old| &old.connections);
+        let connections = relay::proven(known, self.connections.as_ref(), &done.intake);
         let is_first = !funnel::contributes(served, &self.source.id);
         let is_complete = self.source.is_complete(&input);
         if is_first && is_complete && !self.source.allow_empty {
@@ -249,7 +273,11 @@ impl Task {
         let accepted = Accepted {
             input: Arc::clone(&input),
             checked_at,
+            connections,
         };
+        // Another encryption key, say: the same content in other bytes.
+        let is_rekeyed =
+            old.is_some_and(|old| !relay::is_same(&old.connections, &accepted.connections));
         let is_due = old.is_some_and(|old| funnel::is_due(&input, old.checked_at, checked_at));
         done.accepted = Some(accepted.clone());
         if done.intake.is_news {
@@ -259,7 +287,10 @@ impl Task {
             done.waiting_for = Some(self.incomplete(&input));
             return done;
         }
-        if !(done.intake.is_news || is_due || is_first) && self.was_settled && served.is_some() {
+        if !(done.intake.is_news || is_due || is_first || is_rekeyed)
+            && self.was_settled
+            && served.is_some()
+        {
             return done;
         }
         let mut sources = self.sources.clone();
@@ -274,7 +305,8 @@ impl Task {
             ));
             return done;
         }
-        let cause = format!("poll {}", self.source.id);
+        let what = if self.is_push { "push" } else { "poll" };
+        let cause = format!("{what} {}", self.source.id);
         match funnel::render(&self.source.environment, &sources, served, self.at, &cause) {
             Ok(rendered) => done.rendered = Some(rendered),
             Err(refusal) => {
@@ -380,7 +412,7 @@ async fn publish(
     Ok(published)
 }
 
-async fn current(
+pub(super) async fn current(
     links: &ConfigLinks,
     environment: &Arc<str>,
 ) -> Result<Option<Arc<Snapshot>>, JobError> {
@@ -390,79 +422,7 @@ async fn current(
     Ok(links.store.ask_again(question, STORE_LIMIT).await?)
 }
 
-/// Loads the stored inputs of sources that have none here.
-async fn restore_inputs(memory: &Arc<ConfigMemory>, links: &ConfigLinks) -> Result<(), JobError> {
-    let environments = memory.environments();
-    let sources = environments
-        .iter()
-        .flat_map(|environment| memory.of_environment(environment));
-    if sources.into_iter().all(|(_, accepted)| accepted.is_some()) {
-        return Ok(());
-    }
-    for stored in links.store.ask_again(LoadInputs, STORE_LIMIT).await? {
-        if !memory.lacks_input(&stored.source) || memory.is_unreadable(&stored.digest) {
-            continue;
-        }
-        let Some(source) = memory.source(&stored.source) else {
-            continue;
-        };
-        let (for_task, packed) = (Arc::clone(&source), Arc::clone(&stored));
-        let read = blocking(move || {
-            let stored = packed.unpack().map_err(|error| vec![error.explain()])?;
-            let (input, notes) =
-                SourceInput::from_bytes(&for_task.id, &stored.body, &for_task.fields);
-            if input == SourceInput::default() {
-                Err(notes)
-            } else {
-                Ok((input, notes))
-            }
-        });
-        match read.await? {
-            Ok((input, notes)) => {
-                let served = current(links, &source.environment).await?;
-                let checked_at =
-                    restored_check(links, &source, served.as_deref(), stored.accepted_at_ms);
-                memory.set_accepted(
-                    &source.id,
-                    Accepted {
-                        input: Arc::new(input),
-                        checked_at,
-                    },
-                );
-                info!(source.id = %source.id, "restored the last accepted input of {}", source.id);
-                for note in notes {
-                    warn!(source.id = %source.id, "a part of the stored input of {} is refused: {note}", source.id);
-                }
-            }
-            Err(notes) if memory.note_unreadable(&stored.digest) => {
-                warn!(source.id = %source.id, "the stored input of {} cannot be read: {}", source.id, notes.join("; "));
-            }
-            Err(_) => {}
-        }
-    }
-    Ok(())
-}
-
-/// The moment that time-dependent views were last counted from.
-///
-/// The stored time of the last success may lag behind by a few seconds; what is served was made no later than it was
-/// published, so the later of the two never brings back what had already fallen off.
-fn restored_check(
-    links: &ConfigLinks,
-    source: &FunnelSource,
-    served: Option<&Snapshot>,
-    accepted_at_ms: i64,
-) -> OffsetDateTime {
-    let last_success = links
-        .board
-        .source(&source.id)
-        .and_then(|clock| clock.last_success_ms());
-    let stored = clock::from_ms(last_success.unwrap_or(accepted_at_ms).max(accepted_at_ms));
-    let served = served.filter(|served| funnel::contributes(Some(served), &source.id));
-    served.map_or(stored, |served| stored.max(served.published_at))
-}
-
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, JobError> {
     // The panic itself is logged by the panic hook, with its place.

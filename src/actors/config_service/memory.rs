@@ -8,11 +8,12 @@ use std::{
 use parking_lot::Mutex;
 use time::OffsetDateTime;
 
-use super::FunnelEnvironment;
+use super::{FunnelEnvironment, Ingest};
 use crate::{
     model::Issue,
     pipeline::{FieldNames, input::SourceInput},
-    settings,
+    settings::{self, Connection},
+    sources::{PartId, PartOutcome},
 };
 
 /// What the funnel knows of a source from its settings.
@@ -36,6 +37,8 @@ pub struct FunnelSource {
     pub has_experiments: bool,
     /// Client keys in order of the settings; empty: discovered, or a file.
     pub connections: Vec<String>,
+    /// The same connections with their keys.
+    pub listed: Arc<Vec<Connection>>,
     /// Its file is a plain map of flags to values.
     pub is_override: bool,
     /// Custom fields.
@@ -45,6 +48,7 @@ pub struct FunnelSource {
 impl FunnelSource {
     /// Takes over what the funnel needs.
     pub fn new(source: &settings::Source) -> Self {
+        let listed = source.listed_connections();
         Self {
             id: source.id.as_str().into(),
             environment: source.environment.as_str().into(),
@@ -53,11 +57,11 @@ impl FunnelSource {
             allow_empty: source.allow_empty,
             has_experiments: source.kind == settings::SourceKind::Growthbook
                 && !source.rest_host.is_empty(),
-            connections: source
-                .listed_connections()
-                .into_iter()
-                .map(|connection| connection.key)
+            connections: listed
+                .iter()
+                .map(|connection| connection.key.clone())
                 .collect(),
+            listed: Arc::new(listed),
             is_override: source.is_override,
             fields: field_names(&source.fields),
         }
@@ -95,11 +99,15 @@ pub(super) struct Accepted {
     pub(super) input: Arc<SourceInput>,
     /// Time of the last poll that was a success as a whole; what time-dependent views are counted from.
     pub(super) checked_at: OffsetDateTime,
+    /// The source's connections as far as they are known; after a restart discovered ones are not until a poll.
+    pub(super) connections: Arc<Vec<Connection>>,
 }
 
 #[derive(Default)]
 struct Inner {
     accepted: BTreeMap<Arc<str>, Accepted>,
+    /// Numbers of the ingests that brought what is accepted, part by part.
+    sequences: BTreeMap<(Arc<str>, PartId), u64>,
     issues: BTreeMap<Arc<str>, Vec<Issue>>,
     held: BTreeSet<Arc<str>>,
     /// Environments whose last job did not end well.
@@ -162,6 +170,40 @@ impl ConfigMemory {
             .lock()
             .accepted
             .insert(Arc::clone(source), accepted);
+    }
+
+    /// The parts of an ingest, with "unchanged" in the place of those that are older than what is accepted.
+    pub(super) fn not_older(&self, ingest: &Ingest) -> Arc<BTreeMap<PartId, PartOutcome>> {
+        let inner = self.inner.lock();
+        let source: Arc<str> = ingest.source.as_str().into();
+        let is_older = |part: &PartId| {
+            let known = inner.sequences.get(&(Arc::clone(&source), part.clone()));
+            known.is_some_and(|known| *known > ingest.sequence)
+        };
+        if !ingest.parts.keys().any(&is_older) {
+            return Arc::clone(&ingest.parts);
+        }
+        let mut parts = (*ingest.parts).clone();
+        for (part, outcome) in &mut parts {
+            if is_older(part) {
+                *outcome = PartOutcome::NotModified;
+            }
+        }
+        Arc::new(parts)
+    }
+
+    /// Notes which ingest brought these parts.
+    pub(super) fn set_sequence<'a>(
+        &self,
+        source: &Arc<str>,
+        parts: impl Iterator<Item = &'a PartId>,
+        sequence: u64,
+    ) {
+        let mut inner = self.inner.lock();
+        for part in parts {
+            let key = (Arc::clone(source), part.clone());
+            inner.sequences.insert(key, sequence);
+        }
     }
 
     /// Notes a stored input that cannot be read; `true` the first time.

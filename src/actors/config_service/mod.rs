@@ -14,6 +14,8 @@
 mod funnel;
 mod job;
 mod memory;
+mod relay;
+mod restore;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -33,6 +35,7 @@ use super::{MAILBOX, board::Board, poller::Outcome, slot::Slot, store::StoreActo
 use crate::{
     metrics::Metrics,
     model::Issue,
+    settings::Connection,
     sources::{PartId, PartOutcome},
 };
 
@@ -46,6 +49,12 @@ pub struct Ingest {
     pub parts: Arc<BTreeMap<PartId, PartOutcome>>,
     /// Whether these are all the parts there are: not so while the list of connections cannot be read.
     pub has_all_parts: bool,
+    /// Whether the upstream sent this by itself: then it says nothing of parts that are not in it.
+    pub is_push: bool,
+    /// The source's connections with their keys; `None`: as before.
+    pub connections: Option<Arc<Vec<Connection>>>,
+    /// Rises with the moment at which this was asked for or arrived: a part never replaces one of a higher number.
+    pub sequence: u64,
     /// When it was fetched.
     pub at: OffsetDateTime,
 }

@@ -1,6 +1,12 @@
 //! What a poller must not forget when it dies: pause, failure streak, validators, times.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -10,7 +16,7 @@ use super::{Outcome, PollReport, PollerStatus, RunState};
 use crate::{
     actors::{board::SourceClock, config_service::IngestReport},
     clock,
-    sources::Validators,
+    sources::{PartId, Validators},
 };
 
 /// Who paused a source, and why.
@@ -50,6 +56,7 @@ struct Remembered {
 /// Shared by all incarnations of one source's poller; locked for moments only.
 pub struct PollerMemory {
     clock: Arc<SourceClock>,
+    sequence: AtomicU64,
     remembered: Mutex<Remembered>,
 }
 
@@ -65,6 +72,7 @@ impl PollerMemory {
         };
         Self {
             clock,
+            sequence: AtomicU64::new(0),
             remembered: Mutex::new(remembered),
         }
     }
@@ -79,6 +87,19 @@ impl PollerMemory {
 
     pub(super) fn set_paused(&self, paused: Option<PauseRecord>) {
         self.remembered.lock().paused = paused;
+    }
+
+    /// A number above all given out before: for a poll when it begins, for a push when it arrives.
+    pub(super) fn next_sequence(&self) -> u64 {
+        self.sequence.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Sends no validator for these parts until a poll brings one: what is accepted did not come with it.
+    pub(super) fn forget_validators<'a>(&self, parts: impl Iterator<Item = &'a PartId>) {
+        let mut remembered = self.remembered.lock();
+        for part in parts {
+            remembered.validators.remove(part);
+        }
     }
 
     /// A poll begins; gives the validators to send.

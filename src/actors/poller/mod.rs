@@ -82,6 +82,7 @@ pub struct PollerActor {
 /// The poll in flight.
 struct PollUnderWay {
     started: Instant,
+    sequence: u64,
     waiters: Vec<oneshot::Sender<PollReport>>,
     /// The fetch, while it runs and nobody asked for it: a pause may cancel it.
     cancellable: Option<SpawnHandle>,
@@ -147,6 +148,7 @@ impl PollerActor {
         }
         self.cancel_timer(ctx);
         let (client, validators) = (Arc::clone(&self.links.client), self.memory.begin_attempt());
+        let sequence = self.memory.next_sequence();
         let limit = schedule::fetch_limit(&self.settings.poll);
         let fetch = async move {
             fail::fail_point!("poller.fetch_future");
@@ -162,6 +164,7 @@ impl PollerActor {
         let handle = ctx.spawn(fetched);
         self.poll = Some(PollUnderWay {
             started: Instant::now(),
+            sequence,
             waiters,
             cancellable: (!is_forced).then_some(handle),
             fetch_errors: Vec::new(),
@@ -194,9 +197,13 @@ impl PollerActor {
         poll.cancellable = None;
         let has_all_parts = errors.iter().all(|(part, _)| *part != "connections");
         poll.fetch_errors = errors;
+        let connections = has_all_parts.then_some(fetched.connections);
         let ingest = Ingest {
             source: self.id.clone(),
             has_all_parts,
+            is_push: false,
+            connections: connections.map(Arc::new),
+            sequence: poll.sequence,
             parts: Arc::new(fetched.parts),
             at: clock::now(),
         };

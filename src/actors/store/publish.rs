@@ -159,6 +159,10 @@ impl StoreContext {
             snapshot.revision,
             self.memory.is_durable(environment),
         );
+        let keys = self.board.client_keys();
+        if !keys.is_complete() {
+            keys.restore(snapshot);
+        }
         if let Some(cell) = self.board.environment(environment) {
             cell.announce(snapshot.revision);
         }

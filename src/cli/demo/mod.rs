@@ -122,7 +122,7 @@ async fn print_examples(app: &App) {
         );
         for path in crate::http::ROUTES
             .iter()
-            .flat_map(|route| (route.probes)(environment))
+            .flat_map(|route| (route.probes)(environment, CLIENT_KEY))
         {
             line(&format!("curl -s 'http://{data}{path}'"));
         }

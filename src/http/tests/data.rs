@@ -2,7 +2,7 @@
 
 use actix_web::{rt, test as at};
 
-use super::{Answer, PUBLISHED, Plane, Rig, SNAPSHOT, VARNISH, compress};
+use super::{Answer, CLIENT_KEY, PUBLISHED, Plane, Rig, SNAPSHOT, VARNISH, compress};
 use crate::{clock, http::ROUTES};
 
 const FRESH: &str = "public, max-age=0, must-revalidate, s-maxage=10, stale-while-revalidate=86400, stale-if-error=604800";
@@ -196,14 +196,17 @@ async fn compressed_copies_have_tags_of_their_own() {
 async fn every_route_that_carries_configuration_is_probed() {
     let rig = Rig::loaded();
     let mut probed = 0;
-    for path in ROUTES.iter().flat_map(|route| (route.probes)("production")) {
+    for path in ROUTES
+        .iter()
+        .flat_map(|route| (route.probes)("production", CLIENT_KEY))
+    {
         let answer = rig.get(&path).await;
         assert_eq!(answer.status, 200, "{path}");
         assert_eq!(answer.header("x-config-revision"), Some("7"), "{path}");
         assert!(answer.header("etag").is_some(), "{path}");
         probed += 1;
     }
-    assert_eq!(probed, 5);
+    assert_eq!(probed, 6);
 }
 
 #[rt::test]

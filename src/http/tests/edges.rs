@@ -3,7 +3,7 @@
 use actix_web::{http::Method, rt, test as at};
 use serde_json::json;
 
-use super::{Plane, Rig, SNAPSHOT, VARNISH, settings};
+use super::{CLIENT_KEY, Plane, Rig, SNAPSHOT, VARNISH, settings};
 use crate::http::ROUTES;
 
 #[rt::test]
@@ -42,7 +42,10 @@ async fn unknown_environments_and_paths_are_problems_that_no_cache_keeps() {
 #[rt::test]
 async fn before_the_first_load_reads_are_503_and_nothing_keeps_that() {
     let rig = Rig::never_loaded();
-    for path in ROUTES.iter().flat_map(|route| (route.probes)("production")) {
+    for path in ROUTES
+        .iter()
+        .flat_map(|route| (route.probes)("production", CLIENT_KEY))
+    {
         let answer = rig.get(&path).await;
         assert_eq!(
             (answer.status, answer.problem().as_str()),

@@ -3,6 +3,7 @@
 mod admin;
 mod data;
 mod edges;
+mod growthbook;
 mod wire;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -17,12 +18,17 @@ use crate::{
     actors::{Board, Handles, Member, Slot, SnapshotReader, SourceHandles},
     metrics::Metrics,
     model::{Candidate, Document, Encodings, Snapshot, SnapshotMeta},
-    settings::{Settings, Source},
+    settings::{Connection, Connections, Settings, Source},
 };
 
 /// Paths of two documents.
 const SNAPSHOT: &str = "/v1/snapshot/production";
 const VARNISH: &str = "/api/v1/experiments?authority=varnish&format=config";
+
+/// A connection of `main`, and its remote-evaluation sister.
+const CLIENT_KEY: &str = "sdk-main";
+const REMOTE_KEY: &str = "sdk-remote";
+const FEATURES: &str = "/api/features/sdk-main";
 
 /// When the test documents were first published.
 const PUBLISHED: time::OffsetDateTime = datetime!(2026-11-20 10:00:00.25 UTC);
@@ -41,6 +47,11 @@ pub(super) fn snapshot(environment: &str, revision: u64) -> Snapshot {
         document("varnish", r#"{"sticky-header":{}}"#),
         document("mediawiki", r#"[{"name":"sticky-header"}]"#),
         document("analytics", r#"[{"name":"sticky-header","source":"main"}]"#),
+        document("features/sdk-main", r#"{"status":200,"features":{}}"#),
+        document(
+            "eval/sdk-remote",
+            r#"{"status":200,"features":{"secret":{}}}"#,
+        ),
     ];
     let candidate = Candidate {
         environment: environment.into(),
@@ -178,8 +189,18 @@ fn settings() -> Settings {
         enabled,
         ..Source::default()
     };
+    let connection = |key: &str, remote_eval| Connection {
+        key: key.to_owned(),
+        remote_eval,
+        ..Connection::default()
+    };
+    let list = vec![connection(CLIENT_KEY, false), connection(REMOTE_KEY, true)];
+    let main = Source {
+        connections: Connections::List(list),
+        ..source("main", true)
+    };
     let mut settings = Settings {
-        sources: vec![source("main", true), source("off", false)],
+        sources: vec![main, source("off", false)],
         ..Settings::default()
     };
     settings.http.stream_keepalive = Duration::from_millis(20);

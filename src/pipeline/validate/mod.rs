@@ -5,9 +5,11 @@
 //! not add up) is served, with a warning.
 
 mod condition;
+mod digest;
 mod experiment;
 mod feature;
 mod members;
+mod references;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,10 +20,11 @@ use serde_json::value::RawValue;
 
 use super::{
     FieldNames, Refusal, adapt,
-    payload::{ExperimentList, Payload, RawExperiments, RawMembers, RawPayload},
+    payload::{ExperimentList, Payload, RawExperiments, RawMembers, RawPayload, SEALED},
 };
 use crate::model::{CanonicalJson, Experiment, Issue, Json, Status};
 use condition::KnownGroups;
+use references::Namespaces;
 
 /// Most features (or groups, or experiments) taken from one document; far above any real one.
 pub const ITEMS_MAX: usize = 100_000;
@@ -72,13 +75,13 @@ pub fn payload(source: &str, raw: &[u8], last_good: Option<&Payload>) -> Result<
     let none = BTreeMap::new();
     let (old_groups, old_bandits) =
         last_good.map_or((&none, &none), |p| (&p.saved_groups, &p.contextual_bandits));
-    let issues = &mut payload.issues;
+    let (issues, bad) = (&mut payload.issues, &mut payload.quarantined);
     payload.saved_groups = opaque(
         source,
         "saved_groups",
         &groups,
         old_groups,
-        issues,
+        (issues, &mut bad.saved_groups),
         condition::saved_group_warning,
     );
     payload.contextual_bandits = opaque(
@@ -86,7 +89,7 @@ pub fn payload(source: &str, raw: &[u8], last_good: Option<&Payload>) -> Result<
         "contextual_bandits",
         &bandits,
         old_bandits,
-        issues,
+        (issues, &mut bad.contextual_bandits),
         |_, value| {
             value
                 .as_object()
@@ -103,6 +106,10 @@ pub fn payload(source: &str, raw: &[u8], last_good: Option<&Payload>) -> Result<
     );
     auto_experiments(source, &autos, &known_groups, &mut payload);
     payload.issues.sort_unstable();
+    payload.is_sealed = document.others.iter().any(|(key, value)| {
+        SEALED.iter().any(|(sealed, _)| sealed == key) && value.get() == "true"
+    });
+    payload.digest = digest::digest(&payload, &document.others);
     Ok(payload)
 }
 
@@ -122,6 +129,7 @@ fn features(
                     Issue::warning(w.0, source, path() + &w.1.path, w.1.message)
                 };
                 payload.issues.extend(warnings.into_iter().map(of_item));
+                payload.quarantined.features.remove(key.as_ref());
                 if payload
                     .features
                     .insert(key.as_ref().into(), Arc::new(feature))
@@ -147,6 +155,7 @@ fn features(
                     path() + &bad.path,
                     message,
                 ));
+                payload.quarantined.features.insert(key.as_ref().into());
                 if let Some((key, feature)) = old {
                     payload
                         .features
@@ -166,7 +175,7 @@ fn opaque(
     collection: &'static str,
     members: &[(std::borrow::Cow<'_, str>, &RawValue)],
     last_good: &BTreeMap<Arc<str>, CanonicalJson>,
-    issues: &mut Vec<Issue>,
+    (issues, quarantined): (&mut Vec<Issue>, &mut BTreeSet<Arc<str>>),
     odd: impl Fn(&str, &Json<'_>) -> Option<String>,
 ) -> BTreeMap<Arc<str>, CanonicalJson> {
     let mut items = BTreeMap::new();
@@ -177,6 +186,7 @@ fn opaque(
                 if let Some(message) = odd(id, &value) {
                     issues.push(Issue::warning("odd_definition", source, path(), message));
                 }
+                quarantined.remove(id.as_ref());
                 items.insert(Arc::from(id.as_ref()), CanonicalJson::from_json(&value));
             }
             Err(bad) => {
@@ -186,6 +196,7 @@ fn opaque(
                     path() + &bad.path,
                     bad.message,
                 ));
+                quarantined.insert(id.as_ref().into());
                 if let Some((id, old)) = last_good.get_key_value(id.as_ref()) {
                     items.insert(Arc::clone(id), old.clone());
                 }
@@ -205,6 +216,7 @@ fn auto_experiments(
         match item(raw, "").and_then(|value| feature::read_auto_experiment(value, groups)) {
             Ok(definition) => payload.auto_experiments.push(definition),
             Err(bad) => {
+                payload.quarantined.auto_experiments.insert(i);
                 let path = format!("auto_experiments[{i}]{}", bad.path);
                 let message = format!("{}; it is left out", bad.message);
                 payload
@@ -226,10 +238,13 @@ pub fn experiments(
 ) -> Result<ExperimentList, Refusal> {
     let document: RawExperiments<'_> = read(raw, "list of experiments")?;
     within_limit("experiments", document.experiments.len())?;
+    within_limit("savedGroups", document.saved_groups.len())?;
+    within_limit("namespaces", document.namespaces.len())?;
+    let namespaces = Namespaces::new(&document.namespaces);
     let mut list = ExperimentList::default();
     let mut read = Vec::with_capacity(document.experiments.len());
     for (i, raw) in document.experiments.iter().enumerate() {
-        match item(raw, "").and_then(|value| experiment::read(value)) {
+        match item(raw, "").and_then(|value| experiment::read(namespaces.complete(value))) {
             Ok(mut experiment) => {
                 adapt::adapt(&mut experiment, fields);
                 read.push(Arc::new(experiment));
@@ -259,6 +274,7 @@ pub fn experiments(
         }
     }
     one_per_tracking_key(source, read, &mut list);
+    references::saved_groups(source, &document.saved_groups, last_good, &mut list);
     list.from_last_good.sort_unstable();
     list.issues.sort_unstable();
     Ok(list)

@@ -93,7 +93,15 @@ pub(super) fn answer(state: &State, request: &Request, route: Option<Route>) -> 
             Some(Route::Experiments) => list(request, |query| experiments(state, query)),
             Some(Route::Connections) => list(request, |query| connections(state, query)),
             Some(Route::SdkPayload) => sdk_payload(state, request),
-            _ => Answer::json(404, &json!({"message": "Unknown API endpoint"})),
+            _ => match request.path() {
+                "/api/v1/saved-groups" => list(request, |_| {
+                    ("savedGroups", state.content.lock().group_list.clone())
+                }),
+                "/api/v1/namespaces" => list(request, |_| {
+                    ("namespaces", state.content.lock().namespaces.clone())
+                }),
+                _ => Answer::json(404, &json!({"message": "Unknown API endpoint"})),
+            },
         }
     };
     answer.headers.extend(limits);

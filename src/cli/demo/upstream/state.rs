@@ -68,6 +68,9 @@ pub(super) struct Content {
     pub(super) contextual_bandits: Option<Map<String, Value>>,
     pub(super) date_updated: OffsetDateTime,
     pub(super) experiments: Vec<Value>,
+    /// Saved groups as the management API lists them.
+    pub(super) group_list: Vec<Value>,
+    pub(super) namespaces: Vec<Value>,
     pub(super) connections: Vec<Connection>,
     pub(super) secret: String,
     pub(super) encodings: Vec<Encoding>,
@@ -90,6 +93,8 @@ impl Content {
             contextual_bandits: None,
             date_updated: clock::now(),
             experiments: Vec::new(),
+            group_list: Vec::new(),
+            namespaces: Vec::new(),
             connections: Vec::new(),
             secret: SECRET_KEY.to_owned(),
             encodings: vec![Encoding::Gzip],
@@ -268,6 +273,13 @@ impl State {
 
 /// Experiments of the management API.
 impl State {
+    /// Replaces what the management API lists as saved groups and as namespaces, just as given.
+    pub fn set_references(&self, saved_groups: Vec<Value>, namespaces: Vec<Value>) {
+        let mut content = self.content.lock();
+        content.group_list = saved_groups;
+        content.namespaces = namespaces;
+    }
+
     /// Replaces all experiments, just as given.
     pub fn set_experiments(&self, experiments: Vec<Value>) {
         self.content.lock().experiments = experiments;
