@@ -39,7 +39,10 @@ impl MigrationTrait for Migration {
             .table(StickyBuckets::Table)
             .col(StickyBuckets::UpdatedAtMs)
             .if_not_exists();
-        if manager.has_index("sticky_buckets", "ix_sticky_buckets_updated_at_ms").await? {
+        if manager
+            .has_index("sticky_buckets", "ix_sticky_buckets_updated_at_ms")
+            .await?
+        {
             return Ok(());
         }
         manager.create_index(index).await

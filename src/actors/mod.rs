@@ -85,6 +85,8 @@ pub struct Handles {
     pub config: Arc<Slot<config_service::ConfigServiceActor>>,
     /// The supervisor.
     pub supervisor: Arc<Slot<supervisor::SupervisorActor>>,
+    /// Sticky buckets, where the settings name a store for them.
+    pub sticky: Option<StickyLink>,
     /// Sources by id.
     pub sources: Arc<BTreeMap<String, SourceHandles>>,
     /// Every actor, in order of start.

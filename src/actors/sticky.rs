@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, AsyncContext as _, Context, Handler, Message, ResponseFuture, WrapFuture as _};
+use actix::{Actor, Context, Handler, Message, ResponseFuture};
 use parking_lot::Mutex;
 use tokio::{sync::Semaphore, time::Instant};
 use tracing::{debug, info, warn};
@@ -32,7 +32,7 @@ const IN_FLIGHT_MAX: usize = 256;
 /// Mailbox: what may wait for the actor's thread itself, which only hands over.
 const MAILBOX: usize = 1_024;
 
-/// How often documents that are too old are deleted.
+/// How often documents that are too old are deleted, by whichever write comes next.
 const EXPIRE_EVERY: Duration = Duration::from_secs(3_600);
 
 /// How long nobody asks after a failure, so that requests do not each wait for a store that is away.
@@ -63,7 +63,9 @@ pub struct Unavailable(String);
 pub struct StickyActor {
     store: StickyStore,
     in_flight: Arc<Semaphore>,
-    link: Arc<Health>,
+    health: Arc<Health>,
+    /// When documents that are too old were last deleted; `None`: not since the start.
+    expired_at: Option<Instant>,
 }
 
 impl StickyActor {
@@ -72,8 +74,20 @@ impl StickyActor {
         Self {
             store,
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
-            link: Arc::clone(&link.health),
+            health: Arc::clone(&link.health),
+            expired_at: None,
         }
+    }
+
+    /// Whether it is time to delete what is too old; says so once.
+    fn expiry_is_due(&mut self) -> bool {
+        let is_due = self
+            .expired_at
+            .is_none_or(|at| at.elapsed() >= EXPIRE_EVERY);
+        if is_due {
+            self.expired_at = Some(Instant::now());
+        }
+        is_due
     }
 }
 
@@ -82,17 +96,6 @@ impl Actor for StickyActor {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(MAILBOX);
-        ctx.run_interval(EXPIRE_EVERY, |this, ctx| {
-            let store = this.store.clone();
-            let expire = async move {
-                match store.expire().await {
-                    Ok(0) => {}
-                    Ok(count) => info!(documents = count, "deleted {count} old sticky buckets"),
-                    Err(error) => debug!("old sticky buckets stay: {}", error.explain()),
-                }
-            };
-            ctx.spawn(expire.into_actor(this));
-        });
     }
 }
 
@@ -106,6 +109,7 @@ impl Handler<ReadBuckets> for StickyActor {
         fail::fail_point!("sticky.ReadBuckets");
         let (store, in_flight) = (self.store.clone(), Arc::clone(&self.in_flight));
         Box::pin(async move {
+            fail::fail_point!("sticky.read_future");
             let Ok(_permit) = in_flight.try_acquire() else {
                 return Err(Unavailable("too many questions are waiting".to_owned()));
             };
@@ -121,8 +125,10 @@ impl Handler<WriteBuckets> for StickyActor {
     fn handle(&mut self, message: WriteBuckets, _: &mut Context<Self>) -> Self::Result {
         fail::fail_point!("sticky.WriteBuckets");
         let (store, in_flight) = (self.store.clone(), Arc::clone(&self.in_flight));
-        let health = Arc::clone(&self.link);
+        let health = Arc::clone(&self.health);
+        let expires = self.expiry_is_due();
         Box::pin(async move {
+            fail::fail_point!("sticky.write_future");
             let count = message.documents.len();
             let written = match in_flight.try_acquire() {
                 Ok(_permit) => store.write(message.documents).await,
@@ -132,7 +138,14 @@ impl Handler<WriteBuckets> for StickyActor {
                 Ok(()) => health.metrics.sticky("written", count),
                 Err(error) => {
                     health.failed(&error.explain());
-                    health.lost(count);
+                    return health.lost(count);
+                }
+            }
+            if expires {
+                match store.expire().await {
+                    Ok(0) => {}
+                    Ok(count) => info!(documents = count, "deleted {count} old sticky buckets"),
+                    Err(error) => debug!("old sticky buckets stay: {}", error.explain()),
                 }
             }
         })
@@ -171,7 +184,9 @@ impl Health {
         if !self.is_failing.load(Ordering::Relaxed) {
             return false;
         }
-        self.quiet_until.lock().is_some_and(|until| Instant::now() < until)
+        self.quiet_until
+            .lock()
+            .is_some_and(|until| Instant::now() < until)
     }
 }
 

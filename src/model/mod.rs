@@ -4,6 +4,7 @@
 //! `store` at rest). JSON that nobody here needs to understand is carried as [`CanonicalJson`].
 
 pub mod canonical;
+mod evaluators;
 pub mod experiment;
 pub mod feature;
 pub mod issue;

@@ -10,6 +10,9 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
+use super::evaluators::Evaluators;
+use crate::eval::{Dialect, Remote};
+
 /// Name of the document behind `/v1/snapshot/{environment}`, whose bytes begin with the revision.
 pub const SNAPSHOT_DOCUMENT: &str = "snapshot";
 
@@ -64,6 +67,8 @@ pub struct Document {
     pub content: Option<String>,
     /// Compressed copies, once they are ready.
     pub encodings: OnceLock<Encodings>,
+    /// Ready to be evaluated, where that was asked for (a remote-evaluation connection's document).
+    pub evaluators: Evaluators,
 }
 
 impl Document {
@@ -84,6 +89,23 @@ impl Document {
             members,
             content: None,
             encodings: OnceLock::new(),
+            evaluators: Evaluators::default(),
+        }
+    }
+
+    /// Compiles a connection's payload. Takes milliseconds for a large one: not for an actor's or a worker's thread.
+    pub fn compile(&self, dialect: Dialect) -> Result<Arc<Remote>, serde_json::Error> {
+        let payload = serde_json::from_slice(&self.body)?;
+        Ok(Arc::new(Remote::new(&payload, dialect)))
+    }
+
+    /// Compiles for the dialects that the document before was evaluated in, so that no request waits for it.
+    pub fn compile_like(&self, earlier: &Self) {
+        for dialect in earlier.evaluators.dialects() {
+            if let Ok(compiled) = self.compile(dialect) {
+                // Nobody else has this document yet; were it so, theirs is as good.
+                drop(self.evaluators.of(dialect).set(compiled));
+            }
         }
     }
 

@@ -17,8 +17,8 @@ pub use sections::{
     Admin, AdminToken, Backup, DataAuth, Database, Dialect, Evaluation, Guards, Http, LogFormat,
     Publish, Role, Server, Telemetry, WebhookTarget,
 };
-pub use sticky::{StickyBuckets, StickyEngine};
 pub use source::{Connection, Connections, Fields, Poll, Source, SourceGuards, SourceKind};
+pub use sticky::{StickyBuckets, StickyEngine};
 
 use serde::Deserialize;
 

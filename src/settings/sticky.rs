@@ -78,7 +78,9 @@ impl Settings {
             problems.push("`sticky_buckets.timeout` is 0; use a positive duration".to_owned());
         }
         if !sticky.ttl.is_zero() && sticky.ttl < Duration::from_secs(1) {
-            problems.push("`sticky_buckets.ttl` is below 1s; use whole seconds, or 0s for ever".to_owned());
+            problems.push(
+                "`sticky_buckets.ttl` is below 1s; use whole seconds, or 0s for ever".to_owned(),
+            );
         }
     }
 }

@@ -39,7 +39,9 @@ pub enum StickyError {
     #[error("redis failed")]
     Redis(#[source] redis::RedisError),
     /// `sticky_buckets.redis_url` cannot be used at all: stop the start.
-    #[error("`sticky_buckets.redis_url` cannot be used; use redis://[user:password@]host[:port][/number]")]
+    #[error(
+        "`sticky_buckets.redis_url` cannot be used; use redis://[user:password@]host[:port][/number]"
+    )]
     Url,
 }
 
@@ -118,9 +120,9 @@ impl StickyStore {
     /// Keeps documents in the place of what these units had.
     pub async fn write(&self, documents: Vec<KeyedDocument>) -> Result<(), StickyError> {
         match &self.engine {
-            Engine::Database(database) => {
-                Ok(database.save_sticky_documents(documents, clock::now_ms()).await?)
-            }
+            Engine::Database(database) => Ok(database
+                .save_sticky_documents(documents, clock::now_ms())
+                .await?),
             Engine::Redis(redis) => {
                 let (redis, ttl) = (Arc::clone(redis), self.ttl);
                 self.on_runtime(async move { redis.write(documents, ttl).await })

@@ -8,13 +8,13 @@ use super::{code, rust_files, text};
 ///
 /// `model`, `eval`, `pipeline` and `views` know no clock, no I/O, no actor; `http` knows no database and no source.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("model", &[]),
+    ("model", &["eval"]),
     ("clock", &[]),
     ("settings", &[]),
     ("metrics", &[]),
     // The exporter opens connections, for which a TLS provider must be chosen.
     ("telemetry", &["settings", "sources"]),
-    ("eval", &["model"]),
+    ("eval", &[]),
     ("pipeline", &["model"]),
     ("views", &["model"]),
     ("sources", &["settings"]),
@@ -27,7 +27,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "http",
-        &["actors", "clock", "metrics", "model", "settings", "views"],
+        &[
+            "actors", "clock", "eval", "metrics", "model", "settings", "views",
+        ],
     ),
 ];
 
