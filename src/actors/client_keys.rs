@@ -56,13 +56,19 @@ struct OfSource {
     connections: Option<Vec<Connection>>,
 }
 
+/// What a stored snapshot says of a key.
+struct Restored {
+    environment: Arc<str>,
+    is_remote_eval: bool,
+}
+
 /// All client keys.
 pub struct ClientKeys {
     by_key: ArcSwap<HashMap<Arc<str>, Arc<ClientKey>>>,
     /// In the order in which sources win when two have the same key.
     sources: Mutex<Vec<OfSource>>,
-    /// Documents of stored snapshots, by key: environment, whether for remote evaluation.
-    restored: Mutex<BTreeMap<Arc<str>, (Arc<str>, bool)>>,
+    /// Keys of which a stored snapshot has a document.
+    restored: Mutex<BTreeMap<Arc<str>, Restored>>,
 }
 
 impl ClientKeys {
@@ -119,7 +125,10 @@ impl ClientKeys {
             .keys()
             .filter_map(|name| connection_of(name))
         {
-            let known = (Arc::clone(environment), is_remote_eval);
+            let known = Restored {
+                environment: Arc::clone(environment),
+                is_remote_eval,
+            };
             self.restored.lock().insert(key.into(), known);
         }
         self.rebuild();
@@ -142,7 +151,11 @@ impl ClientKeys {
                 by_key.entry(key).or_insert_with(|| Arc::new(known));
             }
         }
-        for (key, (environment, is_remote_eval)) in self.restored.lock().iter() {
+        for (key, restored) in self.restored.lock().iter() {
+            let Restored {
+                environment,
+                is_remote_eval,
+            } = restored;
             let mut of_environment = sources.iter().filter(|s| s.environment == *environment);
             // Once the connections are known, one that is no longer among them is not ours any more.
             if of_environment.all(|source| source.connections.is_some()) {

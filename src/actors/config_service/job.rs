@@ -293,6 +293,13 @@ impl Task {
         {
             return done;
         }
+        self.stitch(&mut done, &accepted);
+        done
+    }
+
+    /// Stitches the environment with what was accepted.
+    fn stitch(&self, done: &mut Done, accepted: &Accepted) {
+        let served = self.served.as_deref();
         let mut sources = self.sources.clone();
         for (source, slot) in &mut sources {
             if source.id == self.source.id {
@@ -303,7 +310,7 @@ impl Task {
             done.waiting_for = Some(format!(
                 "the stored input of source `{missing}` is missing; waiting for its poll"
             ));
-            return done;
+            return;
         }
         let what = if self.is_push { "push" } else { "poll" };
         let cause = format!("{what} {}", self.source.id);
@@ -321,7 +328,6 @@ impl Task {
                 done.to_store = None;
             }
         }
-        done
     }
 
     fn incomplete(&self, input: &SourceInput) -> String {

@@ -16,7 +16,7 @@ use super::{Outcome, PollReport, PollerStatus, RunState};
 use crate::{
     actors::{board::SourceClock, config_service::IngestReport},
     clock,
-    sources::{PartId, Validators},
+    sources::Validators,
 };
 
 /// Who paused a source, and why.
@@ -92,14 +92,6 @@ impl PollerMemory {
     /// A number above all given out before: for a poll when it begins, for a push when it arrives.
     pub(super) fn next_sequence(&self) -> u64 {
         self.sequence.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    /// Sends no validator for these parts until a poll brings one: what is accepted did not come with it.
-    pub(super) fn forget_validators<'a>(&self, parts: impl Iterator<Item = &'a PartId>) {
-        let mut remembered = self.remembered.lock();
-        for part in parts {
-            remembered.validators.remove(part);
-        }
     }
 
     /// A poll begins; gives the validators to send.

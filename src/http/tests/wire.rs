@@ -42,7 +42,7 @@ async fn exchange(connection: &mut TcpStream, request: &str, end: &str) -> Strin
     let mut text = String::new();
     let mut buffer = [0; 4096];
     while !text.contains(end) {
-        let read = timeout(Duration::from_secs(5), connection.read(&mut buffer));
+        let read = timeout(Duration::from_secs(20), connection.read(&mut buffer));
         let length = read
             .await
             .unwrap_or_else(|_| panic!("no {end:?} in {text:?}"))
@@ -150,10 +150,10 @@ async fn open_streams_do_not_hold_up_a_stop() {
     rig.shared.end_streams();
     let rest = exchange(&mut connection, "", "0\r\n\r\n").await;
     assert!(rest.ends_with("0\r\n\r\n"), "{rest}");
-    timeout(Duration::from_secs(5), handle.stop(true))
+    timeout(Duration::from_secs(20), handle.stop(true))
         .await
         .unwrap();
-    timeout(Duration::from_secs(5), ended)
+    timeout(Duration::from_secs(20), ended)
         .await
         .unwrap()
         .unwrap()
