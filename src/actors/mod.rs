@@ -33,7 +33,7 @@ pub use board::Board;
 pub use client_keys::{ClientKey, ClientKeys};
 pub use slot::{ActorStatus, AskError, Member, Ping, Quit, Slot};
 pub use snapshot_reader::{Latest, SnapshotReader};
-pub use sticky::StickyLink;
+pub use sticky::{STICKY_BYTES_MAX, StickyLink};
 
 /// Mailbox capacity of actors that only other actors and operators talk to.
 ///

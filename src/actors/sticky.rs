@@ -32,6 +32,9 @@ const IN_FLIGHT_MAX: usize = 256;
 /// Mailbox: what may wait for the actor's thread itself, which only hands over.
 const MAILBOX: usize = 1_024;
 
+/// Bytes of the longest document that is worth keeping. One experiment takes about 40.
+pub const STICKY_BYTES_MAX: usize = 65_536;
+
 /// How often documents that are too old are deleted, by whichever write comes next.
 const EXPIRE_EVERY: Duration = Duration::from_secs(3_600);
 

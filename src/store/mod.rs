@@ -30,7 +30,7 @@ pub use load::{Loaded, LoadedEnvironment, LoadedInput, LoadedState, Side};
 pub use migration::State as MigrationState;
 pub use records::{AuditEntry, PackedInput, RevisionRow, StoredInput, StoredRevision, StoredState};
 pub use runtime::StoreRuntime;
-pub use sticky::{DOCUMENT_BYTES_MAX, KeyedDocument, StickyError, StickyStore};
+pub use sticky::{KeyedDocument, StickyError, StickyStore};
 
 use crate::{model::Candidate, settings};
 

@@ -26,9 +26,6 @@ use crate::{
 /// Longest time that one command may take, whatever the caller's patience: beyond it the connection counts as lost.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Bytes of the longest document that is kept. One experiment takes about 40.
-pub const DOCUMENT_BYTES_MAX: usize = 65_536;
-
 /// Why sticky buckets could not be read or written. Holds no URL.
 #[derive(Debug, thiserror::Error)]
 pub enum StickyError {
@@ -42,7 +39,7 @@ pub enum StickyError {
     #[error(
         "`sticky_buckets.redis_url` cannot be used; use redis://[user:password@]host[:port][/number]"
     )]
-    Url,
+    Url(#[source] redis::RedisError),
 }
 
 impl StickyError {
@@ -51,7 +48,7 @@ impl StickyError {
         match self {
             Self::Store(error) => error.explain(),
             Self::Redis(error) => format!("redis: {error}"),
-            Self::Url => self.to_string(),
+            Self::Url(_) => self.to_string(),
         }
     }
 }
@@ -91,7 +88,7 @@ impl StickyStore {
             StickyEngine::None => return Ok(None),
             StickyEngine::Database => Engine::Database(database.clone()),
             StickyEngine::Redis => Engine::Redis(Arc::new(Redis {
-                client: redis::Client::open(settings.redis_url()).map_err(|_| StickyError::Url)?,
+                client: redis::Client::open(settings.redis_url()).map_err(StickyError::Url)?,
                 prefix: settings.key_prefix.clone(),
                 manager: OnceCell::new(),
             })),

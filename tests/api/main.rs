@@ -5,3 +5,5 @@
 mod support;
 
 mod control;
+mod eval;
+mod sticky;

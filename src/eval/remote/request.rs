@@ -44,6 +44,10 @@ impl<'a> RemoteRequest<'a> {
         if body.trim_ascii().is_empty() {
             return Ok(Self::default());
         }
+        // A text in the place of the object would be quoted by the parser.
+        if !body.trim_ascii_start().starts_with(b"{") {
+            return Err(BadRequest("the body is not a JSON object".to_owned()));
+        }
         serde_json::from_slice(body).map_err(|error| BadRequest(error.to_string()))
     }
 }
@@ -83,23 +87,29 @@ impl<'de> Visitor<'de> for Members {
         while let Some(member) = members.next_key()? {
             match member {
                 Member::Attributes => {
-                    let attributes: Option<Limited> = members.next_value()?;
+                    let what = "`attributes` is not a JSON object of at most 1000 members";
+                    let attributes: Option<Limited> = read(members.next_value(), what)?;
                     request.attributes = attributes.map(|members| members.0).unwrap_or_default();
                 }
                 Member::ForcedVariations => {
-                    let forced: Option<Limited> = members.next_value()?;
+                    let what =
+                        "`forcedVariations` is not a JSON object of at most 1000 whole numbers";
+                    let forced: Option<Limited> = read(members.next_value(), what)?;
                     let forced = forced.map(|members| members.0).unwrap_or_default();
                     if !forced.values().all(is_index) {
-                        return Err(A::Error::custom("`forcedVariations` holds whole numbers"));
+                        return Err(A::Error::custom(what));
                     }
                     request.forced_variations = forced;
                 }
                 Member::ForcedFeatures => {
-                    let forced: Option<Pairs> = members.next_value()?;
+                    let what =
+                        "`forcedFeatures` is not a list of at most 1000 pairs of a key and a value";
+                    let forced: Option<Pairs> = read(members.next_value(), what)?;
                     request.forced_features = forced.map(|pairs| pairs.0).unwrap_or_default();
                 }
                 Member::Url => {
-                    let url: Option<Text<'de>> = members.next_value()?;
+                    let url: Option<Text<'de>> =
+                        read(members.next_value(), "`url` is not a text")?;
                     request.url = url.map(|text| text.0);
                 }
                 Member::Other => {
@@ -108,6 +118,14 @@ impl<'de> Visitor<'de> for Members {
             }
         }
         Ok(request)
+    }
+}
+
+/// What was read, or an error that says what it should have been: the parser's own would quote what is there.
+fn read<T, E: serde::de::Error>(value: Result<T, E>, what: &str) -> Result<T, E> {
+    match value {
+        Ok(value) => Ok(value),
+        Err(_) => Err(E::custom(what)),
     }
 }
 
@@ -133,12 +151,12 @@ impl<'de> Deserialize<'de> for Limited {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Limited, A::Error> {
-                let mut read = Map::new();
+                let mut found = Map::new();
                 while let Some((name, value)) = members.next_entry()? {
-                    read.insert(name, value);
-                    check(read.len())?;
+                    found.insert(name, value);
+                    check(found.len())?;
                 }
-                Ok(Limited(read))
+                Ok(Limited(found))
             }
         }
         deserializer.deserialize_map(Object)
@@ -159,14 +177,14 @@ impl<'de> Deserialize<'de> for Pairs {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Pairs, A::Error> {
-                let mut read = Map::new();
-                let mut items_read = 0;
+                let mut found = Map::new();
+                let mut count = 0;
                 while let Some((key, value)) = items.next_element::<(String, Value)>()? {
-                    read.insert(key, value);
-                    items_read += 1;
-                    check(items_read)?;
+                    found.insert(key, value);
+                    count += 1;
+                    check(count)?;
                 }
-                Ok(Pairs(read))
+                Ok(Pairs(found))
             }
         }
         deserializer.deserialize_seq(List)
@@ -175,9 +193,7 @@ impl<'de> Deserialize<'de> for Pairs {
 
 fn check<E: serde::de::Error>(keys: usize) -> Result<(), E> {
     if keys > REQUEST_KEYS_MAX {
-        return Err(E::custom(format!(
-            "more than {REQUEST_KEYS_MAX} attributes, forced variations or forced features"
-        )));
+        return Err(E::custom("too many"));
     }
     Ok(())
 }

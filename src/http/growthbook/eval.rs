@@ -20,7 +20,7 @@ use super::{
     GrowthbookError, keys, offer_stream,
 };
 use crate::{
-    actors::{ClientKey, Latest, StickyLink},
+    actors::{ClientKey, Latest, STICKY_BYTES_MAX, StickyLink},
     eval::{Dialect, Remote, RemoteRequest, StickyBuckets, StickyDocument, sticky_key},
     model::{Document, Snapshot},
 };
@@ -29,9 +29,6 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=ut
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const CONFIG_REVISION: HeaderName = HeaderName::from_static("x-config-revision");
 const CONFIG_STALE: HeaderName = HeaderName::from_static("x-config-stale");
-
-/// Longest document of a unit that is kept, in bytes; an experiment takes about 40.
-const STICKY_BYTES_MAX: usize = 65_536;
 
 #[derive(Deserialize)]
 struct Query {
@@ -121,12 +118,17 @@ async fn compiled(
 ) -> Result<Arc<Remote>, GrowthbookError> {
     let compile = || async {
         let document = Arc::clone(document);
-        let compiled = web::block(move || document.compile(dialect)).await;
-        let compiled = compiled.map_err(|_| ApiError::Internal)?;
-        compiled.map_err(|error| {
-            tracing::error!("a stored document is not JSON: {error}");
-            ApiError::Internal
-        })
+        match web::block(move || document.compile(dialect)).await {
+            Ok(Ok(compiled)) => Ok(compiled),
+            Ok(Err(error)) => {
+                tracing::error!("a stored document is not JSON: {error}");
+                Err(ApiError::Internal)
+            }
+            Err(error) => {
+                tracing::error!("a document was not compiled: {error}");
+                Err(ApiError::Internal)
+            }
+        }
     };
     let compiled = document
         .evaluators
