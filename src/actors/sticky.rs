@@ -36,7 +36,7 @@ const MAILBOX: usize = 1_024;
 pub const STICKY_BYTES_MAX: usize = 65_536;
 
 /// How often documents that are too old are deleted, by whichever write comes next.
-const EXPIRE_EVERY: Duration = Duration::from_secs(3_600);
+const EXPIRE_EVERY: Duration = Duration::from_hours(1);
 
 /// How long nobody asks after a failure, so that requests do not each wait for a store that is away.
 const QUIET: Duration = Duration::from_secs(1);

@@ -64,7 +64,10 @@ async fn json_of(response: Response) -> Value {
 }
 
 fn header<'r>(response: &'r Response, name: &str) -> Option<&'r str> {
-    response.headers().get(name).map(|value| value.to_str().unwrap())
+    response
+        .headers()
+        .get(name)
+        .map(|value| value.to_str().unwrap())
 }
 
 #[tokio::test]
@@ -75,10 +78,19 @@ async fn a_user_is_told_values_and_exposures_and_nothing_about_others() {
         "checkout": split([0.0, 1.0])
     }));
     let app = start(&bed).await;
-    let request = json!({"attributes": {"id": "u1", "country": "NL"}, "url": "https://example.com/"});
-    let response = post(&app, &format!("/api/eval/{REMOTE_KEY}"), request.to_string()).await;
+    let request =
+        json!({"attributes": {"id": "u1", "country": "NL"}, "url": "https://example.com/"});
+    let response = post(
+        &app,
+        &format!("/api/eval/{REMOTE_KEY}"),
+        request.to_string(),
+    )
+    .await;
     assert_eq!(response.status(), 200);
-    assert_eq!(header(&response, "content-type"), Some("application/json; charset=utf-8"));
+    assert_eq!(
+        header(&response, "content-type"),
+        Some("application/json; charset=utf-8")
+    );
     assert_eq!(header(&response, "cache-control"), Some("no-store"));
     assert_eq!(header(&response, "x-config-revision"), Some("1"));
     assert_eq!(header(&response, "x-config-stale"), Some("0"));
@@ -98,7 +110,10 @@ async fn a_user_is_told_values_and_exposures_and_nothing_about_others() {
 
     // Of one of whom nothing is known.
     let answer = evaluate(&app, &json!({})).await;
-    assert_eq!(answer["features"]["checkout"], json!({"defaultValue": "none"}));
+    assert_eq!(
+        answer["features"]["checkout"],
+        json!({"defaultValue": "none"})
+    );
     assert_eq!(answer["features"]["flag"], json!({"defaultValue": false}));
     app.stop().await;
 }
@@ -106,13 +121,17 @@ async fn a_user_is_told_values_and_exposures_and_nothing_about_others() {
 #[tokio::test]
 async fn what_a_request_forces_goes_first() {
     let bed = Bed::new();
-    bed.upstream.set_features(json!({"flag": {"defaultValue": 1}, "checkout": split([0.0, 1.0])}));
+    bed.upstream
+        .set_features(json!({"flag": {"defaultValue": 1}, "checkout": split([0.0, 1.0])}));
     let app = start(&bed).await;
     let request = json!({
         "attributes": {"id": "u1", "country": "NL"}, "forcedVariations": {"checkout": 0}, "forcedFeatures": [["flag", {"a": 2}]]
     });
     let answer = evaluate(&app, &request).await;
-    assert_eq!(answer["features"]["flag"], json!({"defaultValue": {"a": 2}}));
+    assert_eq!(
+        answer["features"]["flag"],
+        json!({"defaultValue": {"a": 2}})
+    );
     assert_eq!(answer["features"]["checkout"]["defaultValue"], "old");
     app.stop().await;
 }
@@ -120,14 +139,22 @@ async fn what_a_request_forces_goes_first() {
 #[tokio::test]
 async fn a_new_revision_is_evaluated_from_its_first_request_on() {
     let bed = Bed::new();
-    bed.upstream.set_features(json!({"flag": {"defaultValue": 1}}));
+    bed.upstream
+        .set_features(json!({"flag": {"defaultValue": 1}}));
     let app = start(&bed).await;
-    assert_eq!(evaluate(&app, &json!({})).await["features"]["flag"]["defaultValue"], 1);
+    assert_eq!(
+        evaluate(&app, &json!({})).await["features"]["flag"]["defaultValue"],
+        1
+    );
     for value in 2..5 {
-        bed.upstream.set_feature("flag", json!({"defaultValue": value}));
+        bed.upstream
+            .set_feature("flag", json!({"defaultValue": value}));
         assert_eq!(app.poll().await["outcome"], "published");
         let response = post(&app, &format!("/api/eval/{REMOTE_KEY}"), "{}").await;
-        assert_eq!(header(&response, "x-config-revision"), Some(value.to_string().as_str()));
+        assert_eq!(
+            header(&response, "x-config-revision"),
+            Some(value.to_string().as_str())
+        );
         let answer: Value = json_of(response).await;
         assert_eq!(answer["features"]["flag"]["defaultValue"], value);
     }
@@ -138,14 +165,22 @@ async fn a_new_revision_is_evaluated_from_its_first_request_on() {
 async fn the_dialect_is_the_proxys_unless_a_request_asks_for_another() {
     let bed = Bed::new();
     // JavaScript takes the text for a number.
-    bed.upstream.set_features(json!({"flag": {"defaultValue": "no", "rules": [
+    bed.upstream
+        .set_features(json!({"flag": {"defaultValue": "no", "rules": [
         {"condition": {"age": {"$gt": 18}}, "force": "yes"}]}}));
     let app = start(&bed).await;
-    for (query, expected) in [("", "yes"), ("?dialect=legacy", "yes"), ("?dialect=strict", "no")] {
+    for (query, expected) in [
+        ("", "yes"),
+        ("?dialect=legacy", "yes"),
+        ("?dialect=strict", "no"),
+    ] {
         let path = format!("/api/eval/{REMOTE_KEY}{query}");
         let response = post(&app, &path, r#"{"attributes":{"age":"20"}}"#).await;
         let answer: Value = json_of(response).await;
-        assert_eq!(answer["features"]["flag"]["defaultValue"], expected, "{query}");
+        assert_eq!(
+            answer["features"]["flag"]["defaultValue"], expected,
+            "{query}"
+        );
     }
     app.stop().await;
 }
@@ -170,7 +205,10 @@ async fn mistakes_are_answered_as_the_proxy_answers_them() {
         assert_eq!(answer["status"], 400);
         assert_eq!(answer["error"], "Invalid input");
         let detail = answer["detail"].as_str().unwrap();
-        assert!(!detail.is_empty() && !detail.contains("secret-word"), "{detail}");
+        assert!(
+            !detail.is_empty() && !detail.contains("secret-word"),
+            "{detail}"
+        );
     }
     let path = format!("/api/eval/{REMOTE_KEY}?dialect=klingon");
     let answer: Value = json_of(post(&app, &path, "{}").await).await;
@@ -184,7 +222,10 @@ async fn mistakes_are_answered_as_the_proxy_answers_them() {
     let response = post(&app, "/api/eval/sdk-nobody", "{}").await;
     assert_eq!(response.status(), 400);
     assert_eq!(header(&response, "x-unrecoverable"), Some("1"));
-    assert_eq!(response.text().await.unwrap(), r#"{"status":400,"error":"Invalid API Key"}"#);
+    assert_eq!(
+        response.text().await.unwrap(),
+        r#"{"status":400,"error":"Invalid API Key"}"#
+    );
 
     let long = format!(r#"{{"url":"{}"}}"#, "a".repeat(1_100_000));
     let response = post(&app, &format!("/api/eval/{REMOTE_KEY}"), long).await;
@@ -235,7 +276,10 @@ async fn browsers_may_ask_from_anywhere() {
     let methods = header(&response, "access-control-allow-methods").unwrap();
     assert!(methods.contains("POST"), "{methods}");
     let headers = header(&response, "access-control-allow-headers").unwrap();
-    assert!(headers == "*" || headers.contains("content-type"), "{headers}");
+    assert!(
+        headers == "*" || headers.contains("content-type"),
+        "{headers}"
+    );
 
     let request = app.http.post(&url).header("origin", "https://shop.example");
     let response = request.body("{}").send().await.unwrap();

@@ -43,12 +43,14 @@ async fn until_counted(app: &TestApp, outcome: &str, count: u64) {
 
 /// Evaluates before and after everybody would get the other variation.
 async fn kept_over_a_change(bed: &Bed) {
-    bed.upstream.set_features(json!({"checkout": split([1.0, 0.0])}));
+    bed.upstream
+        .set_features(json!({"checkout": split([1.0, 0.0])}));
     let app = start(bed).await;
     let before = app.revision();
     assert_eq!(value(&app, "early").await, "old");
     until_counted(&app, "written", 1).await;
-    bed.upstream.set_features(json!({"checkout": split([0.0, 1.0])}));
+    bed.upstream
+        .set_features(json!({"checkout": split([0.0, 1.0])}));
     assert_eq!(app.poll().await["outcome"], "published");
     assert_eq!(value(&app, "early").await, "old");
     assert_eq!(value(&app, "late").await, "new");
@@ -81,7 +83,10 @@ fn redis_server() -> Option<(String, String)> {
         skipped("sticky buckets in Redis", "STITCHD_TEST_REDIS is not set");
         return None;
     };
-    Some((url, format!("stitchd-test-{}:", uuid::Uuid::new_v4().simple())))
+    Some((
+        url,
+        format!("stitchd-test-{}:", uuid::Uuid::new_v4().simple()),
+    ))
 }
 
 fn on_redis(url: &str, prefix: &str, timeout: &str) -> String {
@@ -115,14 +120,22 @@ async fn documents_of_the_proxy_count() {
     let Some((url, prefix)) = redis_server() else {
         return;
     };
-    let mut redis = redis::Client::open(url.as_str()).unwrap().get_connection().unwrap();
+    let mut redis = redis::Client::open(url.as_str())
+        .unwrap()
+        .get_connection()
+        .unwrap();
     let document = r#"{"attributeName":"id","attributeValue":"known","assignments":{"other__1":"x","checkout__0":"control"}}"#;
-    let _: () = redis.set_ex(format!("{prefix}id||known"), document, 600).unwrap();
+    let _: () = redis
+        .set_ex(format!("{prefix}id||known"), document, 600)
+        .unwrap();
     // What cannot be read is nobody's.
-    let _: () = redis.set_ex(format!("{prefix}id||odd"), "not JSON", 600).unwrap();
+    let _: () = redis
+        .set_ex(format!("{prefix}id||odd"), "not JSON", 600)
+        .unwrap();
     let mut bed = Bed::new();
     bed.extra = on_redis(&url, &prefix, "20s");
-    bed.upstream.set_features(json!({"checkout": split([0.0, 1.0])}));
+    bed.upstream
+        .set_features(json!({"checkout": split([0.0, 1.0])}));
     let app = start(&bed).await;
     assert_eq!(value(&app, "known").await, "old");
     assert_eq!(value(&app, "odd").await, "new");
@@ -140,7 +153,8 @@ async fn a_store_that_is_away_is_done_without() {
     for url in [nobody, mute] {
         let mut bed = Bed::new();
         bed.extra = on_redis(&url, "", "50ms");
-        bed.upstream.set_features(json!({"checkout": split([0.0, 1.0])}));
+        bed.upstream
+            .set_features(json!({"checkout": split([0.0, 1.0])}));
         let app = start(&bed).await;
         for _ in 0..3 {
             let answer = evaluate(&app, &user("u")).await;
@@ -164,8 +178,13 @@ async fn a_store_that_comes_back_is_used_again() {
     let mut found = tokio::net::lookup_host(server).await.unwrap();
     let proxy = Proxy::start(found.next().unwrap()).await;
     let mut bed = Bed::new();
-    bed.extra = on_redis(&url.replace(server, &proxy.address.to_string()), &prefix, "2s");
-    bed.upstream.set_features(json!({"checkout": split([0.0, 1.0])}));
+    bed.extra = on_redis(
+        &url.replace(server, &proxy.address.to_string()),
+        &prefix,
+        "2s",
+    );
+    bed.upstream
+        .set_features(json!({"checkout": split([0.0, 1.0])}));
     let app = start(&bed).await;
     assert_eq!(value(&app, "first").await, "new");
     until_counted(&app, "written", 1).await;

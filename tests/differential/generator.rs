@@ -170,7 +170,7 @@ impl Generator {
 
     fn value(&mut self) -> Value {
         self.random.one_of(json!([
-            null, true, false, 0, 1, -3, 0.5, 1e-7, 1e21, 12345678.25, "", "on", "off", "déjà \"vu\"\n", [], {},
+            null, true, false, 0, 1, -3, 0.5, 1e-7, 1e21, 12_345_678.25, "", "on", "off", "déjà \"vu\"\n", [], {},
             [1, "a", null], {"color": "blue", "10": 1, "2": {"x": []}}
         ]))
     }
@@ -260,10 +260,10 @@ impl Generator {
     }
 
     fn filters(&mut self) -> Value {
-        let filters = (0..1 + self.random.below(2)).map(|_| {
+        let filters = (0..=self.random.below(2)).map(|_| {
             let mut filter = Map::new();
             filter.insert("seed".into(), self.random.one_of(json!(["layer", "other"])));
-            let ranges: Vec<Value> = (0..1 + self.random.below(2))
+            let ranges: Vec<Value> = (0..=self.random.below(2))
                 .map(|_| self.random.pair())
                 .collect();
             filter.insert("ranges".into(), ranges.into());

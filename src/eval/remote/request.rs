@@ -108,8 +108,7 @@ impl<'de> Visitor<'de> for Members {
                     request.forced_features = forced.map(|pairs| pairs.0).unwrap_or_default();
                 }
                 Member::Url => {
-                    let url: Option<Text<'de>> =
-                        read(members.next_value(), "`url` is not a text")?;
+                    let url: Option<Text<'de>> = read(members.next_value(), "`url` is not a text")?;
                     request.url = url.map(|text| text.0);
                 }
                 Member::Other => {
@@ -253,7 +252,7 @@ mod tests {
             r#"{"forcedVariations":{"e":"1"}}"#,
             r#"{"forcedVariations":{"e":0.5}}"#,
             r#"{"url":1}"#,
-            r#"{} {}"#,
+            "{} {}",
         ] {
             assert!(RemoteRequest::parse(body.as_bytes()).is_err(), "{body}");
         }

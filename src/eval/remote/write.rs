@@ -87,13 +87,12 @@ impl<'c> Sink<'c> for Writer<'_, 'c> {
         let answer = rendered(feature, result);
         let forced = result.experiment.as_ref().filter(|_| tracks.is_empty());
         if tracks.is_empty() && forced.is_none() {
-            match answer {
-                Some(answer) => self.out.extend_from_slice(&answer.bytes),
-                None => {
-                    self.out.extend_from_slice(&feature.opening);
-                    json(&mut self.out, result.value);
-                    self.out.push(b'}');
-                }
+            if let Some(answer) = answer {
+                self.out.extend_from_slice(&answer.bytes);
+            } else {
+                self.out.extend_from_slice(&feature.opening);
+                json(&mut self.out, result.value);
+                self.out.push(b'}');
             }
             return;
         }
@@ -120,12 +119,11 @@ impl<'c> Sink<'c> for Writer<'_, 'c> {
         if !self.experiments.is_empty() {
             self.experiments.push(b',');
         }
-        match self.arm(&view, result) {
-            Some((_, arm)) => self.experiments.extend_from_slice(arm.shown()),
-            None => {
-                let shown = plain::scrubbed(view.to_value(), Some(result.variation_id));
-                json(&mut self.experiments, &shown);
-            }
+        if let Some((_, arm)) = self.arm(&view, result) {
+            self.experiments.extend_from_slice(arm.shown());
+        } else {
+            let shown = plain::scrubbed(view.to_value(), Some(result.variation_id));
+            json(&mut self.experiments, &shown);
         }
     }
 }
@@ -139,12 +137,11 @@ impl<'r, 'c> Writer<'r, 'c> {
         value: &Value,
     ) -> Range<usize> {
         let start = self.out.len() + feature.opening.len();
-        match answer {
-            Some(answer) => self.out.extend_from_slice(answer.unclosed()),
-            None => {
-                self.out.extend_from_slice(&feature.opening);
-                json(&mut self.out, value);
-            }
+        if let Some(answer) = answer {
+            self.out.extend_from_slice(answer.unclosed());
+        } else {
+            self.out.extend_from_slice(&feature.opening);
+            json(&mut self.out, value);
         }
         start..self.out.len()
     }
@@ -250,7 +247,7 @@ fn bucket(out: &mut Vec<u8>, bucket: f64) {
     let digits = js::whole_number(scaled).and_then(|digits| u16::try_from(digits).ok());
     match digits {
         Some(0) if bucket == 0.0 => out.push(b'0'),
-        Some(mut digits @ 1..10_000) if f64::from(digits) / 10_000.0 == bucket => {
+        Some(mut digits @ 1..10_000) if is_same(f64::from(digits) / 10_000.0, bucket) => {
             let mut text = *b"0.0000";
             for place in text[2..].iter_mut().rev() {
                 *place = b'0' + u8::try_from(digits % 10).unwrap_or_default();
@@ -261,6 +258,11 @@ fn bucket(out: &mut Vec<u8>, bucket: f64) {
         }
         _ => js::write_number(&mut Text(out), bucket).expect("memory takes every byte"),
     }
+}
+
+/// Whether two numbers are the same to the last bit.
+fn is_same(a: f64, b: f64) -> bool {
+    a.to_bits() == b.to_bits()
 }
 
 /// Bytes that take text.

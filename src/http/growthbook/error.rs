@@ -58,7 +58,7 @@ impl GrowthbookError {
         match self {
             Self::InvalidInput(reason) => body["detail"] = json!(reason),
             Self::BodyTooLarge(limit) => {
-                body["detail"] = json!(format!("send at most {limit} bytes"))
+                body["detail"] = json!(format!("send at most {limit} bytes"));
             }
             _ => {}
         }

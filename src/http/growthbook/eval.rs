@@ -176,8 +176,8 @@ fn respond(state: &HttpState, snapshot: &Snapshot, answer: Bytes) -> HttpRespons
     headers.insert(header::CONTENT_TYPE, JSON);
     headers.insert(header::CACHE_CONTROL, NO_STORE);
     headers.insert(CONFIG_REVISION, HeaderValue::from(snapshot.revision));
-    let stale = if is_stale { "1" } else { "0" };
-    headers.insert(CONFIG_STALE, HeaderValue::from_static(stale));
+    let said = if is_stale { "1" } else { "0" };
+    headers.insert(CONFIG_STALE, HeaderValue::from_static(said));
     offer_stream(headers);
     response.map_into_boxed_body()
 }

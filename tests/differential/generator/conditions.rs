@@ -7,7 +7,7 @@ use super::{Audience, GROUPS, Generator, PATHS};
 impl Generator {
     pub(super) fn condition(&mut self, depth: usize) -> Value {
         let mut condition = Map::new();
-        for _ in 0..1 + self.random.below(2) {
+        for _ in 0..=self.random.below(2) {
             let (key, value) = self.entry(depth);
             condition.insert(key, value);
         }
@@ -50,7 +50,7 @@ impl Generator {
 
     fn operators(&mut self, depth: usize) -> Value {
         let mut operators = Map::new();
-        for _ in 0..1 + usize::from(self.random.chance(20)) {
+        for _ in 0..=usize::from(self.random.chance(20)) {
             let (name, operand) = self.operator(depth);
             operators.insert(name.into(), operand);
         }

@@ -13,7 +13,7 @@ impl Generator {
             user.insert("url".into(), self.url());
         }
         if self.random.chance(15) {
-            let forced: Map<String, Value> = (0..1 + self.random.below(2))
+            let forced: Map<String, Value> = (0..=self.random.below(2))
                 .map(|_| {
                     (
                         self.random.pick(&EXPERIMENTS).to_owned(),
@@ -24,7 +24,7 @@ impl Generator {
             user.insert("forcedVariations".into(), forced.into());
         }
         if self.random.chance(15) && self.audience != Audience::Python {
-            let forced: Vec<Value> = (0..1 + self.random.below(2))
+            let forced: Vec<Value> = (0..=self.random.below(2))
                 .map(|_| json!([self.random.pick(&FEATURES), self.value()]))
                 .collect();
             user.insert("forcedFeatures".into(), forced.into());
