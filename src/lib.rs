@@ -7,12 +7,16 @@
 //! **A read.** A handler in [`http`] asks its worker's [`actors::snapshot_reader`], which remembers the store's last
 //! answer and asks again only when the revision has moved. Reads never wait for an upstream or a database.
 //!
-//! Modules in reading order: [`model`], [`eval`], [`pipeline`], [`views`], [`sources`], [`store`], [`actors`], [`http`], [`cli`].
+//! **A decision.** The first caller who wants one has the snapshot compiled ([`eval::Environment`]), off the request path;
+//! later revisions are compiled before they are published. A request then is conditions, hashing and copying.
+//!
+//! Modules in reading order: [`eval`], [`model`], [`diff`], [`pipeline`], [`views`], [`sources`], [`store`], [`actors`], [`http`], [`cli`].
 
 pub mod actors;
 pub mod app;
 pub mod cli;
 pub mod clock;
+pub mod diff;
 pub mod eval;
 pub mod http;
 pub mod metrics;

@@ -28,6 +28,7 @@
 //! | `stitchd_audit_dropped_total` | audit entries lost because the queue was full while the database was away |
 //! | `stitchd_sticky_buckets_total{outcome}` | requests that `read` sticky buckets or found them `unavailable`; documents `written` or `lost` |
 //! | `stitchd_consumers` | pollers remembered by name (bounded) |
+//! | `stitchd_type_mismatches_total{type}` | features asked for as this type that have a value of another |
 
 use std::sync::atomic::AtomicU64;
 
@@ -83,6 +84,11 @@ struct RestartLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct TypeLabel {
+    r#type: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct RequestLabels {
     plane: &'static str,
     route: &'static str,
@@ -117,6 +123,7 @@ pub struct Metrics {
     audit_dropped: Counter,
     sticky_buckets: Family<OutcomeLabel, Counter>,
     consumers: Gauge,
+    type_mismatches: Family<TypeLabel, Counter>,
     /// Encoding walks every family; two scrapes at once take turns.
     encoding: Mutex<()>,
 }
@@ -152,6 +159,7 @@ impl Default for Metrics {
             audit_dropped: Counter::default(),
             sticky_buckets: Family::default(),
             consumers: Gauge::default(),
+            type_mismatches: Family::default(),
             encoding: Mutex::new(()),
         };
         metrics.register_configuration();
@@ -261,6 +269,11 @@ impl Metrics {
             "consumers",
             "Pollers remembered by name",
             self.consumers.clone(),
+        );
+        r.register(
+            "type_mismatches",
+            "Features asked for as another type than their value's",
+            self.type_mismatches.clone(),
         );
     }
 
@@ -444,5 +457,11 @@ impl Metrics {
     pub fn consumers(&self, number: usize) {
         self.consumers
             .set(i64::try_from(number).unwrap_or(i64::MAX));
+    }
+
+    /// A feature was asked for as a type that its value is not of.
+    pub fn type_mismatched(&self, wanted: &'static str) {
+        let label = TypeLabel { r#type: wanted };
+        self.type_mismatches.get_or_create(&label).inc();
     }
 }

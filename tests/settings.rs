@@ -140,6 +140,7 @@ fn the_example_of_a_source_has_every_key_and_parses() {
         secret_key_file: source.secret_key_file.clone(),
         decryption_key_file: source.decryption_key_file.clone(),
         webhook_secret_file: source.webhook_secret_file.clone(),
+        dialect: source.dialect,
         ..Source::default()
     };
     assert_eq!(format!("{source:#?}"), format!("{bare:#?}"));
@@ -185,4 +186,40 @@ fn secrets_are_not_shown() {
     .unwrap();
     let shown = format!("{settings:?} {settings:#?}");
     assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn an_environment_has_one_dialect() {
+    use stitchd::settings::Dialect;
+    let source = |id: &str, environment: &str, more: &str| {
+        format!(
+            "[[sources]]\nid = \"{id}\"\nkind = \"file\"\npath = \"x\"\nenvironment = \"{environment}\"\n{more}\n"
+        )
+    };
+    let legacy = source("a", "web", "dialect = \"legacy\"");
+    let text = [
+        legacy.clone(),
+        source("b", "web", ""),
+        source("c", "apps", "dialect = \"strict\""),
+    ];
+    let settings = from_toml(&text.concat(), Profile::Test).unwrap();
+    assert_eq!(settings.dialect_of("web"), Dialect::Legacy);
+    assert_eq!(settings.dialect_of("apps"), Dialect::Strict);
+    assert_eq!(settings.dialect_of("elsewhere"), Dialect::Strict);
+
+    let text = legacy + &source("b", "web", "dialect = \"strict\"");
+    let error = from_toml(&text, Profile::Test).unwrap_err();
+    assert_eq!(
+        error.problems,
+        [
+            "`sources.b.dialect` is `strict`, but source `a` of environment `web` has `legacy`; use one"
+        ]
+    );
+    let error = from_toml(&source("a", "web", "dialect = \"loose\""), Profile::Test).unwrap_err();
+    assert!(error.to_string().contains("dialect"), "{error}");
+    let error = from_toml("evaluation.max_decisions = 0", Profile::Test).unwrap_err();
+    assert!(
+        error.to_string().contains("`evaluation.max_decisions`"),
+        "{error}"
+    );
 }

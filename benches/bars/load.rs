@@ -1,6 +1,6 @@
 //! A load generator: one thread, keep-alive connections, one request at a time on each.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{borrow::Cow, net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, bail};
 use tokio::{
@@ -10,12 +10,30 @@ use tokio::{
     time::Instant,
 };
 
+/// What is asked.
+#[derive(Clone)]
+pub(crate) enum Requests {
+    /// The same every time; so are the lengths of the answers.
+    Same(Vec<u8>),
+    /// Another one every time.
+    Each(fn() -> Vec<u8>),
+}
+
+impl Requests {
+    fn next(&self) -> Cow<'_, [u8]> {
+        match self {
+            Self::Same(request) => request.into(),
+            Self::Each(make) => make().into(),
+        }
+    }
+}
+
 /// Requests per second over `time`, on so many connections, after a moment of warming up.
 ///
 /// Fails when an answer has not the expected status.
 pub(crate) fn requests_per_second(
     address: SocketAddr,
-    request: &[u8],
+    requests: &Requests,
     status: u16,
     connections: usize,
     time: Duration,
@@ -28,7 +46,7 @@ pub(crate) fn requests_per_second(
         let end = warm + time;
         let mut tasks = JoinSet::new();
         for _ in 0..connections {
-            tasks.spawn(ask(address, request.to_vec(), status, warm, end));
+            tasks.spawn(ask(address, requests.clone(), status, warm, end));
         }
         let mut answers = 0_u32;
         while let Some(answered) = tasks.join_next().await {
@@ -41,17 +59,17 @@ pub(crate) fn requests_per_second(
 /// Asks until `end`; answers before `warm` do not count.
 async fn ask(
     address: SocketAddr,
-    request: Vec<u8>,
+    requests: Requests,
     status: u16,
     warm: Instant,
     end: Instant,
 ) -> anyhow::Result<u32> {
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    let mut answer = Answer::new(status);
+    let mut answer = Answer::new(status, matches!(requests, Requests::Same(_)));
     let mut answers = 0;
     loop {
-        stream.write_all(&request).await?;
+        stream.write_all(&requests.next()).await?;
         answer.read(&mut stream).await?;
         let now = Instant::now();
         if now >= end {
@@ -65,16 +83,18 @@ async fn ask(
 struct Answer {
     start_line: String,
     buffer: Vec<u8>,
-    /// Bytes of the body; the same in every answer.
+    /// Bytes of the body, once it is known to be the same in every answer.
     body: Option<usize>,
+    is_same: bool,
 }
 
 impl Answer {
-    fn new(status: u16) -> Self {
+    fn new(status: u16, is_same: bool) -> Self {
         Self {
             start_line: format!("HTTP/1.1 {status} "),
             buffer: vec![0; 64 * 1024],
             body: None,
+            is_same,
         }
     }
 
@@ -106,9 +126,12 @@ impl Answer {
                 String::from_utf8_lossy(&text[..end])
             );
         }
-        let body = match self.body {
-            Some(body) => body,
-            None => *self.body.insert(content_length(&text[..end])?),
+        let body = if let Some(body) = self.body {
+            body
+        } else {
+            let body = content_length(&text[..end])?;
+            self.body = self.is_same.then_some(body);
+            body
         };
         Ok(Some(end + 4 + body))
     }

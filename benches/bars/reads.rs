@@ -26,7 +26,7 @@ use stitchd::{
 };
 
 use super::{
-    load::requests_per_second,
+    load::{Requests, requests_per_second},
     memory::plain_client,
     report::{Report, median},
     stitch::NAME,
@@ -120,7 +120,8 @@ async fn measure(report: &mut Report) -> anyhow::Result<()> {
         .subscribe();
     revision.wait_for(|revision| *revision > 0).await?;
     let etag = remember(address).await?;
-    let (baseline, fixed_address) = baseline(&settings, service.handles(), service.metrics())?;
+    let (baseline, fixed_address) =
+        baseline(&settings, service.handles(), service.metrics(), &BASELINE)?;
 
     let get =
         format!("GET /v1/snapshot/{NAME} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: bench\r\n");
@@ -135,7 +136,7 @@ async fn measure(report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn settings(upstream: &Upstream, folder: &std::path::Path) -> anyhow::Result<Settings> {
+pub(crate) fn settings(upstream: &Upstream, folder: &std::path::Path) -> anyhow::Result<Settings> {
     let (base, folder) = (upstream.base_url(), folder.display());
     let text = format!(
         r#"
@@ -180,7 +181,9 @@ async fn remember(address: SocketAddr) -> anyhow::Result<String> {
 }
 
 /// The headers that the handler made; the others are made by middleware and server again.
-fn headers_of(answer: &reqwest::Response) -> anyhow::Result<Vec<(HeaderName, HeaderValue)>> {
+pub(crate) fn headers_of(
+    answer: &reqwest::Response,
+) -> anyhow::Result<Vec<(HeaderName, HeaderValue)>> {
     let by_others = ["date", "content-length", "x-request-id"];
     let headers = answer.headers().iter();
     let by_handler = headers.filter(|(name, _)| !by_others.contains(&name.as_str()));
@@ -193,10 +196,11 @@ fn headers_of(answer: &reqwest::Response) -> anyhow::Result<Vec<(HeaderName, Hea
 }
 
 /// A server with the settings of the real one and one route, which answers fixed bytes.
-fn baseline(
+pub(crate) fn baseline(
     settings: &Settings,
     handles: &Handles,
     metrics: &Arc<Metrics>,
+    routes: &'static [Route],
 ) -> anyhow::Result<(ServerHandle, SocketAddr)> {
     let shared = Shared::new(settings, handles.clone(), Arc::clone(metrics));
     let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -205,7 +209,7 @@ fn baseline(
         let state = web::Data::new(HttpState::new(Arc::clone(&shared)));
         App::new()
             .wrap(cors(&shared))
-            .configure(baseline_app(state, &BASELINE))
+            .configure(baseline_app(state, routes))
     };
     let server = HttpServer::new(make_app)
         .keep_alive(settings.server.keep_alive)
@@ -219,7 +223,7 @@ fn baseline(
     Ok((handle, address))
 }
 
-/// Alternates between the service and the fixed bytes, each first in every other round.
+/// Compares the service with the fixed bytes.
 async fn compare(
     report: &mut Report,
     name: &str,
@@ -227,31 +231,46 @@ async fn compare(
     request: String,
     status: u16,
 ) -> anyhow::Result<()> {
+    let requests = Requests::Same(request.into_bytes());
+    let bytes = FIXED.get().map_or(0, |fixed| fixed.body.len());
+    let what = format!("snapshot of {bytes} bytes");
+    let found = alternate(addresses, requests, status).await?;
+    judge(report, (name, BAR), &found, &what);
+    Ok(())
+}
+
+/// Requests per second of the service and of the fixed bytes, round by round, each first in every other one.
+pub(crate) async fn alternate(
+    addresses: [SocketAddr; 2],
+    requests: Requests,
+    status: u16,
+) -> anyhow::Result<[Vec<f64>; 2]> {
     let rounds = move || -> anyhow::Result<[Vec<f64>; 2]> {
         let mut found = [Vec::new(), Vec::new()];
         for round in 0..ROUNDS {
             for which in [round % 2, 1 - round % 2] {
                 let address = addresses[which];
-                let request = request.as_bytes();
-                found[which].push(requests_per_second(
-                    address,
-                    request,
-                    status,
-                    CONNECTIONS,
-                    ROUND,
-                )?);
+                let rate = requests_per_second(address, &requests, status, CONNECTIONS, ROUND)?;
+                found[which].push(rate);
             }
         }
         Ok(found)
     };
-    let [real, fixed] = actix_web::rt::task::spawn_blocking(rounds).await??;
-    let ratios = real.iter().zip(&fixed).map(|(real, fixed)| real / fixed);
-    report.at_least(name, median(ratios.collect()), BAR);
-    let bytes = FIXED.get().map_or(0, |fixed| fixed.body.len());
+    actix_web::rt::task::spawn_blocking(rounds).await?
+}
+
+/// Reports the median ratio of the rounds against a bar, and the rates.
+pub(crate) fn judge(
+    report: &mut Report,
+    (name, bar): (&str, f64),
+    [real, fixed]: &[Vec<f64>; 2],
+    what: &str,
+) {
+    let ratios = real.iter().zip(fixed).map(|(real, fixed)| real / fixed);
+    report.at_least(name, median(ratios.collect()), bar);
     report.note(&format!(
-        "{name}: {:.0} requests per second against {:.0} (medians of {ROUNDS} rounds), snapshot of {bytes} bytes",
-        median(real),
-        median(fixed)
+        "{name}: {:.0} requests per second against {:.0} (medians of {ROUNDS} rounds), {what}",
+        median(real.clone()),
+        median(fixed.clone())
     ));
-    Ok(())
 }

@@ -9,7 +9,7 @@ use stitchd::{
     actors::config_service::field_names,
     cli::demo::upstream::{many_experiments, many_features},
     clock,
-    model::{Candidate, Document, Snapshot, SnapshotMeta},
+    model::{Candidate, Document, Evaluators, Snapshot, SnapshotMeta},
     pipeline::{
         FieldNames,
         guard::{experiments_not_emptied, payload_not_emptied, view_not_emptied},
@@ -97,6 +97,7 @@ pub(crate) fn candidate(input: &SourceInput) -> Candidate {
             ..SnapshotMeta::default()
         },
         created_at: now,
+        evaluators: Evaluators::default(),
     }
 }
 

@@ -1,4 +1,5 @@
-//! What readers may look at without asking an actor: a revision counter per environment, a clock per source, client keys.
+//! What readers may look at without asking an actor: a revision counter per environment, a clock per source, client keys,
+//! and whether an environment is evaluated.
 //!
 //! The board belongs to the slots, not to an actor: it is made once at start and outlives every incarnation. The
 //! `StoreActor` writes revisions after it has swapped a snapshot in; the `ConfigServiceActor` writes the clocks.
@@ -7,14 +8,19 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
 };
 
 use tokio::sync::watch;
 
 use super::ClientKeys;
-use crate::{clock, model::Freshness, settings::Settings};
+use crate::{
+    clock,
+    eval::Dialect,
+    model::Freshness,
+    settings::{self, Settings},
+};
 
 /// Meaning of a [`SourceClock`] that was never set.
 const NEVER: i64 = i64::MIN;
@@ -64,6 +70,10 @@ pub struct EnvironmentCell {
     pub name: Arc<str>,
     revision: AtomicU64,
     changed: watch::Sender<u64>,
+    /// Dialect where a call names none.
+    pub dialect: Dialect,
+    /// By dialect: whether anybody ever asked for an evaluation.
+    evaluated: [AtomicBool; Dialect::ALL.len()],
     sources: Vec<Arc<SourceClock>>,
 }
 
@@ -86,6 +96,22 @@ impl EnvironmentCell {
             *seen = (*seen).max(revision);
             is_newer
         });
+    }
+
+    /// Notes that somebody wants evaluations in a dialect; its next revisions are compiled before they are published.
+    pub fn note_evaluated(&self, dialect: Dialect) {
+        let evaluated = &self.evaluated[dialect as usize];
+        // Every request comes by here: a write would take the line from the other workers.
+        if !evaluated.load(Ordering::Relaxed) {
+            evaluated.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The dialects that somebody wanted evaluations in; none for most environments.
+    pub fn evaluated(&self) -> Vec<Dialect> {
+        let is_evaluated =
+            |dialect: &Dialect| self.evaluated[*dialect as usize].load(Ordering::Relaxed);
+        Dialect::ALL.into_iter().filter(is_evaluated).collect()
     }
 
     /// How old the configuration is, over all sources that ever delivered.
@@ -130,6 +156,8 @@ impl Board {
                 name: Arc::clone(&name),
                 revision: AtomicU64::new(0),
                 changed: watch::Sender::new(0),
+                dialect: dialect(settings.dialect_of(&name)),
+                evaluated: Default::default(),
                 sources: sources.values().filter(of_this).cloned().collect(),
             };
             (name, Arc::new(cell))
@@ -165,5 +193,13 @@ impl Board {
     /// All source clocks, sorted by id.
     pub fn sources(&self) -> impl Iterator<Item = &Arc<SourceClock>> {
         self.sources.values()
+    }
+}
+
+/// The evaluator's word for a setting's.
+pub(super) fn dialect(setting: settings::Dialect) -> Dialect {
+    match setting {
+        settings::Dialect::Strict => Dialect::Strict,
+        settings::Dialect::Legacy => Dialect::Legacy,
     }
 }

@@ -151,7 +151,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{Candidate, SnapshotMeta},
+        model::{Candidate, Evaluators, SnapshotMeta},
         settings::Settings,
     };
 
@@ -163,6 +163,7 @@ mod tests {
             documents: Vec::new(),
             meta: SnapshotMeta::default(),
             created_at: OffsetDateTime::UNIX_EPOCH,
+            evaluators: Evaluators::default(),
         };
         candidate.at_revision(1)
     }

@@ -2,6 +2,8 @@
 
 mod check;
 pub mod demo;
+mod diff;
+mod eval;
 mod healthcheck;
 mod migrate;
 mod output;
@@ -38,6 +40,10 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         payload: Option<PathBuf>,
     },
+    /// Evaluate features of a payload or a snapshot without a service; prints one JSON object
+    Eval(eval::EvalArguments),
+    /// Tell what changed between two payloads or snapshots; exits 1 when anything did
+    Diff(diff::DiffArguments),
     /// Change or show the database schema
     Migrate {
         /// Direction
@@ -57,6 +63,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Serve => serve::run(load(&folder)?),
         Command::Demo(demo) => demo::run(&demo),
         Command::Check { payload } => check::run(&folder, payload.as_deref()),
+        Command::Eval(arguments) => eval::run(&arguments),
+        Command::Diff(arguments) => diff::run(&folder, &arguments),
         Command::Migrate { direction } => migrate::run(&load(&folder)?, &direction),
         Command::Healthcheck => healthcheck::run(&load(&folder)?),
     }

@@ -137,6 +137,12 @@ impl<'c, O: Observer<'c>> Run<'c, O> {
         }
     }
 
+    /// What is decided without the unit: the variation if there is one, and why.
+    pub(super) fn without_unit(&self, experiment: &Experiment) -> Option<(Reason, Option<usize>)> {
+        let outcome = self.before_hashing(experiment)?;
+        Some((outcome.reason, outcome.variation))
+    }
+
     /// What is decided without the unit.
     fn before_hashing(&self, experiment: &Experiment) -> Option<Outcome> {
         let variations = experiment.arms.len();
@@ -165,7 +171,7 @@ impl<'c, O: Observer<'c>> Run<'c, O> {
     }
 
     /// What a unit that already has a variation need not pass.
-    fn targeting(
+    pub(super) fn targeting(
         &mut self,
         experiment: &'c Experiment,
         value: &'c serde_json::Value,

@@ -39,6 +39,17 @@ pub(super) struct Above<'p> {
     outer: Option<&'p Above<'p>>,
 }
 
+impl Above<'_> {
+    /// The feature that a call begins with.
+    pub(super) fn first(feature: u32) -> Self {
+        Self {
+            feature,
+            depth: 1,
+            outer: None,
+        }
+    }
+}
+
 /// What prerequisites say.
 pub(super) enum Gate<'c> {
     Open,
@@ -57,6 +68,11 @@ impl<'c, O: Observer<'c>> Run<'c, O> {
             observer,
             budget: Budget::new(STEPS_MAX),
         }
+    }
+
+    /// Starts another call for the same user, which may cost as much.
+    pub(super) fn renew(&self) {
+        self.budget.refill(STEPS_MAX);
     }
 
     /// Allows so many steps from now on.
@@ -142,7 +158,7 @@ impl<'c, O: Observer<'c>> Run<'c, O> {
         FeatureResult::new(&feature.default, Source::DefaultValue)
     }
 
-    fn rule(
+    pub(super) fn rule(
         &mut self,
         feature: &'c Feature,
         rule: &'c Rule,
@@ -262,7 +278,7 @@ impl<'c, O: Observer<'c>> Run<'c, O> {
         Gate::Open
     }
 
-    fn key_of(&self, target: &'c Target) -> &'c str {
+    pub(super) fn key_of(&self, target: &'c Target) -> &'c str {
         match target {
             Target::Known(position) => &self.compiled.features[*position as usize].key,
             Target::Missing(key) => key,

@@ -1,6 +1,9 @@
 //! Where a unit falls: FNV-1a over UTF-16 code units, reduced to a number in `0..1`.
 
-use std::fmt::{self, Write};
+use std::{
+    borrow::Cow,
+    fmt::{self, Write},
+};
 
 use super::js::{self, Actual};
 
@@ -17,7 +20,12 @@ impl Fnv {
     }
 
     fn text(&mut self, text: &str) {
-        if text.is_ascii() {
+        self.known(text, text.is_ascii());
+    }
+
+    /// [`Self::text`] where it is known whether all of it is ASCII.
+    fn known(&mut self, text: &str, is_ascii: bool) {
+        if is_ascii {
             text.bytes().for_each(|byte| self.unit(byte.into()));
         } else {
             text.encode_utf16().for_each(|unit| self.unit(unit.into()));
@@ -103,17 +111,62 @@ impl Seed {
             HashVersion::V2 => {
                 let mut inner = Fnv(self.state);
                 inner.value(value);
-                let mut outer = Fnv(OFFSET);
-                outer.decimal(inner.0);
-                Some(f64::from(outer.0 % 10_000) / 10_000.0)
+                Some(second(inner))
             }
             HashVersion::V1 => {
                 let mut fnv = Fnv(OFFSET);
                 fnv.value(value);
-                fnv.text(&self.text);
-                Some(f64::from(fnv.0 % 1_000) / 1_000.0)
+                Some(self.first(fnv))
             }
             HashVersion::Unknown => None,
+        }
+    }
+
+    /// [`Self::bucket`] of a value that was looked at before.
+    pub(super) fn bucket_of(&self, unit: &HashedUnit<'_>, version: HashVersion) -> Option<f64> {
+        match version {
+            HashVersion::V2 => {
+                let mut inner = Fnv(self.state);
+                inner.known(&unit.text, unit.is_ascii);
+                Some(second(inner))
+            }
+            HashVersion::V1 => Some(self.first(unit.state)),
+            HashVersion::Unknown => None,
+        }
+    }
+
+    /// Version 1, for what has hashed the value: the seed comes last.
+    fn first(&self, mut fnv: Fnv) -> f64 {
+        fnv.text(&self.text);
+        f64::from(fnv.0 % 1_000) / 1_000.0
+    }
+}
+
+/// Version 2, for what has hashed seed and value: hashed once more.
+fn second(inner: Fnv) -> f64 {
+    let mut outer = Fnv(OFFSET);
+    outer.decimal(inner.0);
+    f64::from(outer.0 % 10_000) / 10_000.0
+}
+
+/// A unit's value, for many seeds: its text is made once, and so is the whole of version 1 but the seed.
+#[derive(Clone)]
+pub(super) struct HashedUnit<'a> {
+    text: Cow<'a, str>,
+    is_ascii: bool,
+    state: Fnv,
+}
+
+impl<'a> HashedUnit<'a> {
+    pub(super) fn new(value: Actual<'a>) -> Self {
+        let text = js::string(value);
+        let is_ascii = text.is_ascii();
+        let mut state = Fnv(OFFSET);
+        state.known(&text, is_ascii);
+        Self {
+            text,
+            is_ascii,
+            state,
         }
     }
 }

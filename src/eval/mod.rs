@@ -17,15 +17,17 @@
 //!
 //! Modules in reading order: `js` (what JavaScript does with values), `hash`, `bucketing`, `version`, `regex`,
 //! `subject`, `set`, `condition`, `groups`; `definition`, `compile`; `context`, `feature`, `experiment`, `sticky`,
-//! `bandit`, `url`, `redirect`; `result`; `explain`; `remote` (payloads in which everything is decided); `prune` and
-//! `reduce` (payloads for users who are partly known).
+//! `bandit`, `url`, `redirect`; `result`; `assign`; `explain`, `steps`; `environment` (all of one snapshot); `remote`
+//! (payloads in which everything is decided); `prune` and `reduce` (payloads for users who are partly known).
 
+mod assign;
 mod bandit;
 mod bucketing;
 mod compile;
 mod condition;
 mod context;
 mod definition;
+pub mod environment;
 mod experiment;
 mod explain;
 mod feature;
@@ -40,6 +42,7 @@ mod regex;
 mod remote;
 mod result;
 mod set;
+mod steps;
 mod sticky;
 mod subject;
 mod url;
@@ -49,10 +52,12 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::{Map, Value};
 
+pub use assign::{Assigner, RulePlace};
 pub use bandit::Choice;
 pub use bucketing::{Range, bucket_ranges, choose_variation, equal_weights, in_namespace};
 pub use context::Context;
 pub use definition::Experiment;
+pub use environment::Environment;
 pub use explain::{Explanation, Failure, Step};
 pub use hash::hash;
 pub use prune::prune_condition;
@@ -84,6 +89,26 @@ pub enum Dialect {
     Strict,
     /// JavaScript SDKs up to 1.8, and GrowthBook Proxy.
     Legacy,
+}
+
+impl Dialect {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Strict, Self::Legacy];
+
+    /// Reads the word used in settings and calls.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|dialect| dialect.as_str() == word)
+    }
+
+    /// The word used in settings and calls.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Legacy => "legacy",
+        }
+    }
 }
 
 /// What is to be compiled.

@@ -135,6 +135,34 @@ pub enum Reason {
     Stopped,
 }
 
+impl Reason {
+    /// The word used in answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Assigned => "assigned",
+            Self::Sticky => "sticky",
+            Self::QueryString => "query_string",
+            Self::Forced => "forced",
+            Self::ForcedByExperiment => "forced_by_experiment",
+            Self::TooFewVariations => "too_few_variations",
+            Self::Disabled => "disabled",
+            Self::Url => "url",
+            Self::Inactive => "inactive",
+            Self::NoHashValue => "no_hash_value",
+            Self::Filtered => "filtered",
+            Self::Namespace => "namespace",
+            Self::Condition => "condition",
+            Self::Prerequisite => "prerequisite",
+            Self::Groups => "groups",
+            Self::HashVersion => "hash_version",
+            Self::Blocked => "blocked",
+            Self::Coverage => "coverage",
+            Self::QaMode => "qa_mode",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
 /// The variation of an experiment for a user.
 #[derive(Clone, Debug)]
 pub struct ExperimentResult<'c> {

@@ -27,8 +27,22 @@ impl<'a> Attributes<'a> {
         {
             return Some(value);
         }
-        self.base.get(name)
+        find(self.base, name)
     }
+}
+
+/// So many members are found sooner by looking at each than by hashing the name.
+const SCANNED_MAX: usize = 8;
+
+/// The member of this name.
+fn find<'a>(members: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    if members.len() > SCANNED_MAX {
+        return members.get(name);
+    }
+    let mut members = members.iter();
+    members
+        .find(|(known, _)| *known == name)
+        .map(|(_, value)| value)
 }
 
 /// What a condition is asked of.

@@ -137,6 +137,8 @@ impl ApiError {
         problem.insert("status".to_owned(), json!(status.as_u16()));
         problem.insert("code".to_owned(), json!(self.code()));
         problem.insert("detail".to_owned(), json!(self.to_string()));
+        // The same once more, where clients of other decision services look for it.
+        problem.insert("error".to_owned(), json!(self.to_string()));
         match self {
             Self::UnknownEnvironment { known } | Self::UnknownSource { known } => {
                 problem.insert("known".to_owned(), json!(known));

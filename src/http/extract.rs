@@ -1,6 +1,7 @@
 //! Parts of a request, with every mistake answered as a problem document that names the field.
 
 use actix_web::web;
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
@@ -14,25 +15,26 @@ pub(super) fn query<T: DeserializeOwned>(text: &str) -> Result<T, ApiError> {
     }
 }
 
+/// The body: at most `server.max_request_bytes`, and it must have arrived within `server.request_timeout`.
+pub(super) async fn body(shared: &Shared, payload: web::Payload) -> Result<Bytes, ApiError> {
+    let limit = shared.server.max_request_bytes;
+    let whole = payload.to_bytes_limited(limit);
+    match timeout(shared.server.request_timeout, whole).await {
+        Ok(Ok(Ok(body))) => Ok(body),
+        Ok(Ok(Err(error))) => Err(ApiError::bad_request("body", error.to_string())),
+        Ok(Err(_)) => Err(ApiError::BodyTooLarge(limit)),
+        Err(_) => Err(ApiError::BodyTimeout),
+    }
+}
+
 /// A JSON body that may be left out; unknown members are ignored.
 ///
-/// At most `server.max_request_bytes`, and it must have arrived within `server.request_timeout`.
+/// Limits are those of [`body`].
 pub(super) async fn optional_json<T>(shared: &Shared, payload: web::Payload) -> Result<T, ApiError>
 where
     T: DeserializeOwned + Default,
 {
-    let limit = shared.server.max_request_bytes;
-    let body = match timeout(
-        shared.server.request_timeout,
-        payload.to_bytes_limited(limit),
-    )
-    .await
-    {
-        Ok(Ok(Ok(body))) => body,
-        Ok(Ok(Err(error))) => return Err(ApiError::bad_request("body", error.to_string())),
-        Ok(Err(_)) => return Err(ApiError::BodyTooLarge(limit)),
-        Err(_) => return Err(ApiError::BodyTimeout),
-    };
+    let body = body(shared, payload).await?;
     if body.trim_ascii().is_empty() {
         return Ok(T::default());
     }

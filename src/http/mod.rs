@@ -8,9 +8,13 @@ mod audit;
 mod auth;
 mod consumers;
 mod control;
+mod decide;
 mod documents;
 pub mod error;
+mod evaluate;
+mod evaluation;
 mod extract;
+mod fields;
 mod growthbook;
 mod health;
 mod negotiate;
@@ -97,6 +101,7 @@ impl Route {
 const READ: &[&str] = &["GET", "HEAD"];
 const GET: &[&str] = &["GET"];
 const POST: &[&str] = &["POST"];
+const ASK: &[&str] = &["GET", "HEAD", "POST"];
 
 fn no_probes(_: &str, _: &str) -> Vec<String> {
     Vec::new()
@@ -118,6 +123,18 @@ pub const fn open(
         summary,
         probes: no_probes,
         handler,
+    }
+}
+
+/// A data route that answers a question, in the query or in a body.
+const fn ask(
+    path: &'static str,
+    summary: &'static str,
+    handler: fn() -> actix_web::Route,
+) -> Route {
+    Route {
+        methods: ASK,
+        ..open(Plane::Data, path, summary, handler)
     }
 }
 
@@ -160,6 +177,26 @@ pub const ROUTES: &[Route] = &[
             || web::route().to(reads::snapshot),
         )
     },
+    ask("/v1/decide", "the experiments that a unit is in", || {
+        web::route().to(decide::decide)
+    }),
+    Route {
+        methods: POST,
+        ..ask("/v1/decide/batch", "the same for many units", || {
+            web::route().to(decide::batch)
+        })
+    },
+    ask(
+        "/v1/evaluate/{key}",
+        "the value of one feature for a unit",
+        || web::route().to(evaluate::evaluate),
+    ),
+    ask("/api/decide", "another name of `/v1/decide`", || {
+        web::route().to(decide::decide)
+    }),
+    ask("/decide", "another name of `/v1/decide`", || {
+        web::route().to(decide::decide)
+    }),
     Route {
         probes: reads::experiments_probes,
         ..open(

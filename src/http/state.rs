@@ -9,15 +9,19 @@ use std::{
     time::Duration,
 };
 
-use actix_web::http::header::HeaderValue;
+use actix_web::{http::header::HeaderValue, rt::task::spawn_blocking};
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
+use tracing::error;
 
 use super::{
     auth::Auth, consumers::Consumers, documents::Documents, error::ApiError, health::StoreMemory,
 };
 use crate::{
     actors::{Handles, SnapshotReader},
+    eval::{Dialect, Environment},
     metrics::Metrics,
+    model::Snapshot,
     settings::{self, Settings},
 };
 
@@ -27,6 +31,9 @@ pub struct Shared {
     pub(super) metrics: Arc<Metrics>,
     pub(super) server: settings::Server,
     pub(super) http: settings::Http,
+    pub(super) evaluation: settings::Evaluation,
+    /// Held while a snapshot is compiled.
+    compiling: Mutex<()>,
     pub(super) auth: Auth,
     pub(super) consumers: Consumers,
     pub(super) streams: StreamLimit,
@@ -46,6 +53,8 @@ impl Shared {
             store_memory: StoreMemory::default(),
             server: settings.server.clone(),
             http: settings.http.clone(),
+            evaluation: settings.evaluation.clone(),
+            compiling: Mutex::default(),
             is_stopping: AtomicBool::new(false),
             end: CancellationToken::new(),
             request_ids: RequestIds::new(),
@@ -130,6 +139,34 @@ impl HttpState {
                 change = changed.changed() => if change.is_err() { return },
             }
         }
+    }
+
+    /// The snapshot as compiled for a dialect. On first use it is compiled, on a blocking thread and by one at a time.
+    ///
+    /// Fails with 500 when the snapshot cannot be compiled, which no published one does.
+    pub(super) async fn compiled<'s>(
+        &self,
+        snapshot: &'s Arc<Snapshot>,
+        dialect: Dialect,
+    ) -> Result<&'s Environment, ApiError> {
+        if let Some(compiled) = snapshot.evaluator(dialect) {
+            return Ok(compiled);
+        }
+        // Others wait here, where it costs no thread.
+        let one_at_a_time = self.shared.compiling.lock().await;
+        if snapshot.evaluator(dialect).is_none() {
+            let to_compile = Arc::clone(snapshot);
+            let compiling = spawn_blocking(move || to_compile.prepare(&[dialect]));
+            if let Ok(Err(error)) = compiling.await {
+                let name = &*snapshot.environment;
+                error!(
+                    environment = name,
+                    "{name} cannot be compiled for evaluation: {error}"
+                );
+            }
+        }
+        drop(one_at_a_time);
+        snapshot.evaluator(dialect).ok_or(ApiError::Internal)
     }
 
     /// 404 with the environments that exist.

@@ -1,37 +1,55 @@
-//! A connection's document, compiled: at most once per dialect, and only where somebody asks.
+//! A snapshot's compiled forms: one per dialect, made when somebody first evaluates.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
-use tokio::sync::OnceCell;
+use bytes::Bytes;
+use parking_lot::Mutex;
 
-use crate::eval::{Dialect, Remote};
+use crate::eval::{Dialect, Environment};
 
-/// The compiled forms of one document.
+/// The place of the compiled environments of one content; shared by a candidate and its snapshot.
+#[derive(Clone, Default)]
+pub struct Evaluators(Arc<[Evaluator; Dialect::ALL.len()]>);
+
 #[derive(Default)]
-pub struct Evaluators {
-    strict: OnceCell<Arc<Remote>>,
-    legacy: OnceCell<Arc<Remote>>,
+struct Evaluator {
+    environment: OnceLock<Environment>,
+    /// Held while it is compiled, so that nobody does it twice.
+    compiling: Mutex<()>,
 }
 
 impl Evaluators {
-    /// The form for a dialect; empty until somebody has asked for it.
-    pub fn of(&self, dialect: Dialect) -> &OnceCell<Arc<Remote>> {
-        match dialect {
-            Dialect::Strict => &self.strict,
-            Dialect::Legacy => &self.legacy,
-        }
+    /// The compiled environment; `None`: not compiled yet.
+    pub fn get(&self, dialect: Dialect) -> Option<&Environment> {
+        self.0[dialect as usize].environment.get()
     }
 
-    /// The dialects that somebody has asked for.
-    pub fn dialects(&self) -> impl Iterator<Item = Dialect> {
-        [Dialect::Strict, Dialect::Legacy]
-            .into_iter()
-            .filter(|dialect| self.of(*dialect).initialized())
+    /// Compiles the snapshot document whose part behind the revision is `tail`, unless that was done before.
+    ///
+    /// Takes up to some tenths of a second: for a blocking thread. Fails when the document is not one.
+    pub(super) fn prepare(&self, dialect: Dialect, tail: &Bytes) -> Result<(), serde_json::Error> {
+        let evaluator = &self.0[dialect as usize];
+        let _one_at_a_time = evaluator.compiling.lock();
+        if evaluator.environment.get().is_none() {
+            let mut document = Vec::with_capacity(tail.len() + 1);
+            document.push(b'{');
+            document.extend_from_slice(tail);
+            let environment = Environment::new(&document, dialect)?;
+            evaluator
+                .environment
+                .set(environment)
+                .expect("whoever sets it holds the lock");
+        }
+        Ok(())
     }
 }
 
 impl fmt::Debug for Evaluators {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.dialects()).finish()
+        let compiled = Dialect::ALL.map(|dialect| self.get(dialect));
+        f.debug_list().entries(compiled.iter().flatten()).finish()
     }
 }

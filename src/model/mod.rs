@@ -1,18 +1,21 @@
 //! The nouns of stitchd: what a configuration is made of, free of wire formats, time and I/O.
 //!
 //! Nothing here derives `Serialize`: each boundary owns its own format (`pipeline::payload` in, `views` and `http` out,
-//! `store` at rest). JSON that nobody here needs to understand is carried as [`CanonicalJson`].
+//! `store` at rest). JSON that nobody here needs to understand is carried as [`CanonicalJson`]. What a snapshot decides
+//! is [`crate::eval`]'s to know; [`Evaluators`] keeps it beside the bytes it was compiled from.
 
 pub mod canonical;
-mod evaluators;
+pub mod evaluators;
 pub mod experiment;
 pub mod feature;
 pub mod issue;
 pub mod json;
+pub mod remotes;
 pub mod snapshot;
 pub mod stitched;
 
 pub use canonical::CanonicalJson;
+pub use evaluators::Evaluators;
 pub use experiment::{Delivery, Experiment, Namespace, Phase, Status, Variation};
 pub use feature::Feature;
 pub use issue::{Issue, Severity};

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
-use super::evaluators::Evaluators;
-use crate::eval::{Dialect, Remote};
+use super::{Evaluators, remotes::Remotes};
+use crate::eval::{Dialect, Environment, Remote};
 
 /// Name of the document behind `/v1/snapshot/{environment}`, whose bytes begin with the revision.
 pub const SNAPSHOT_DOCUMENT: &str = "snapshot";
@@ -68,7 +68,7 @@ pub struct Document {
     /// Compressed copies, once they are ready.
     pub encodings: OnceLock<Encodings>,
     /// Ready to be evaluated, where that was asked for (a remote-evaluation connection's document).
-    pub evaluators: Evaluators,
+    pub remotes: Remotes,
 }
 
 impl Document {
@@ -89,7 +89,7 @@ impl Document {
             members,
             content: None,
             encodings: OnceLock::new(),
-            evaluators: Evaluators::default(),
+            remotes: Remotes::default(),
         }
     }
 
@@ -101,10 +101,10 @@ impl Document {
 
     /// Compiles for the dialects that the document before was evaluated in, so that no request waits for it.
     pub fn compile_like(&self, earlier: &Self) {
-        for dialect in earlier.evaluators.dialects() {
+        for dialect in earlier.remotes.dialects() {
             if let Ok(compiled) = self.compile(dialect) {
                 // Nobody else has this document yet; were it so, theirs is as good.
-                drop(self.evaluators.of(dialect).set(compiled));
+                drop(self.remotes.of(dialect).set(compiled));
             }
         }
     }
@@ -157,9 +157,20 @@ pub struct Candidate {
     pub meta: SnapshotMeta,
     /// When it was made.
     pub created_at: OffsetDateTime,
+    /// Its compiled forms, where they were wanted before it had a number.
+    pub evaluators: Evaluators,
 }
 
 impl Candidate {
+    /// Compiles it for these dialects. Takes some tenths of a second: for a blocking thread.
+    ///
+    /// Fails when the tail is not that of a snapshot document.
+    pub fn prepare(&self, dialects: &[Dialect]) -> Result<(), serde_json::Error> {
+        dialects
+            .iter()
+            .try_for_each(|dialect| self.evaluators.prepare(*dialect, &self.snapshot_tail))
+    }
+
     /// Hash over everything served: the snapshot's tail, and each document's name and bytes or what those mean.
     pub fn content_hash(snapshot_tail: &[u8], documents: &[Arc<Document>]) -> String {
         let mut hash = Sha256::new();
@@ -185,6 +196,9 @@ impl Candidate {
         );
         let tail_start = body.len();
         body.extend_from_slice(&self.snapshot_tail);
+        let identity = format!(
+            "\"environment\":{environment},\"config_version\":{revision},\"revision\":{revision}"
+        );
         let body = Bytes::from(body);
         let snapshot = Document::new(SNAPSHOT_DOCUMENT, body, self.created_at, Vec::new());
         let documents = self.documents.iter().cloned().chain([Arc::new(snapshot)]);
@@ -193,6 +207,9 @@ impl Candidate {
             revision,
             hash: self.hash.clone(),
             tail_start,
+            identity: identity.into(),
+            revision_text: revision.to_string().into(),
+            evaluators: self.evaluators.clone(),
             documents: documents
                 .map(|document| (Arc::clone(&document.name), document))
                 .collect(),
@@ -213,6 +230,9 @@ pub struct Snapshot {
     pub hash: String,
     /// Where in the snapshot document the part behind the revision begins.
     tail_start: usize,
+    identity: Bytes,
+    revision_text: Bytes,
+    evaluators: Evaluators,
     /// Documents by name.
     pub documents: BTreeMap<Arc<str>, Arc<Document>>,
     /// What is known about it.
@@ -225,6 +245,32 @@ impl Snapshot {
     /// A document by name; `None` for a name this revision does not have.
     pub fn document(&self, name: &str) -> Option<&Arc<Document>> {
         self.documents.get(name)
+    }
+
+    /// `"environment":…,"config_version":…,"revision":…`, as every evaluated answer has it.
+    pub fn identity(&self) -> &Bytes {
+        &self.identity
+    }
+
+    /// The revision in decimal.
+    pub fn revision_text(&self) -> &Bytes {
+        &self.revision_text
+    }
+
+    /// What it decides in a dialect; `None`: not compiled, see [`Snapshot::prepare`].
+    pub fn evaluator(&self, dialect: Dialect) -> Option<&Environment> {
+        self.evaluators.get(dialect)
+    }
+
+    /// Compiles it for these dialects, each once however often it is asked for.
+    ///
+    /// Takes some tenths of a second for a large configuration: for a blocking thread. Fails when the snapshot document is
+    /// not one.
+    pub fn prepare(&self, dialects: &[Dialect]) -> Result<(), serde_json::Error> {
+        let tail = self.tail();
+        dialects
+            .iter()
+            .try_for_each(|dialect| self.evaluators.prepare(*dialect, &tail))
     }
 
     /// The snapshot document behind the revision number: what a [`Candidate`] had as its tail.

@@ -59,6 +59,14 @@ impl Settings {
         names
     }
 
+    /// Dialect in which an environment is evaluated where a call names none: that of its sources, else the general one.
+    pub fn dialect_of(&self, environment: &str) -> Dialect {
+        let mut sources = self.sources.iter();
+        sources
+            .find_map(|source| source.dialect.filter(|_| source.environment == environment))
+            .unwrap_or(self.evaluation.dialect)
+    }
+
     /// The override file, where one is set.
     pub fn override_file(&self) -> Option<PathBuf> {
         let file = &self.evaluation.override_file;

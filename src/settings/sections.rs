@@ -178,14 +178,29 @@ impl Default for Backup {
     }
 }
 
-/// Evaluation defaults and the override file.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// Evaluation defaults, limits and the override file.
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Evaluation {
     /// Dialect where nothing more special names one.
     pub dialect: Dialect,
+    /// Units that one batch of decisions may have.
+    pub max_batch_units: usize,
+    /// Decisions that one request may ask for: units × experiments.
+    pub max_decisions: usize,
     /// A JSON object flag → value that replaces every source; empty: none. Refused in production.
     pub override_file: PathBuf,
+}
+
+impl Default for Evaluation {
+    fn default() -> Self {
+        Self {
+            dialect: Dialect::Strict,
+            max_batch_units: 10_000,
+            max_decisions: 100_000,
+            override_file: PathBuf::new(),
+        }
+    }
 }
 
 /// GrowthBook's two ways to compare values of different types.
@@ -197,6 +212,16 @@ pub enum Dialect {
     Strict,
     /// SDK spec 0.8: JavaScript's coercion.
     Legacy,
+}
+
+impl Dialect {
+    /// The word used in settings and calls.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Legacy => "legacy",
+        }
+    }
 }
 
 /// Limits on what one change may do.

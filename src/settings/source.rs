@@ -5,6 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use super::Dialect;
+
 /// One source of configuration.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -43,6 +45,8 @@ pub struct Source {
     pub webhook_secret_file: Option<PathBuf>,
     /// Only experiments and connections of this project; empty: all.
     pub project: String,
+    /// Dialect in which its environment is evaluated; `None`: `evaluation.dialect`.
+    pub dialect: Option<Dialect>,
     /// Age from which on what this source delivered counts as stale.
     #[serde(with = "humantime_serde")]
     pub stale_after: Duration,
@@ -79,6 +83,7 @@ impl Default for Source {
             webhook_secret: None,
             webhook_secret_file: None,
             project: String::new(),
+            dialect: None,
             stale_after: Duration::from_mins(5),
             allow_empty: false,
             poll: Poll::default(),
@@ -149,6 +154,8 @@ pub struct Connection {
     pub push_signing_key_file: Option<PathBuf>,
     /// Whether the connection asks for remote evaluation; it is then read through the management API.
     pub remote_eval: bool,
+    /// Dialect for callers that come with this key; `None`: what the route has by itself.
+    pub dialect: Option<Dialect>,
 }
 
 /// When a source is asked, and how patiently.

@@ -1,6 +1,9 @@
 //! What one key alone cannot show: ranges, combinations, names that must be unique.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{Connections, DataAuth, Profile, Settings, Source, SourceKind};
 
@@ -15,6 +18,7 @@ impl Settings {
         self.check_storage(&mut problems);
         self.check_sticky(&mut problems);
         self.check_guards(&mut problems);
+        self.check_evaluation(&mut problems);
         if self.override_file().is_some() && profile == Profile::Production {
             problems.push(
                 "`evaluation.override_file` is for development and test; unset it, or set `STITCHD_ENV`".to_owned(),
@@ -95,6 +99,36 @@ impl Settings {
         }
         if self.backup.dir.as_os_str().is_empty() {
             problems.push("`backup.dir` is empty; name a folder".to_owned());
+        }
+    }
+
+    fn check_evaluation(&self, problems: &mut Vec<String>) {
+        for (name, limit) in [
+            ("max_batch_units", self.evaluation.max_batch_units),
+            ("max_decisions", self.evaluation.max_decisions),
+        ] {
+            if limit == 0 {
+                problems.push(format!("`evaluation.{name}` is 0; use at least 1"));
+            }
+        }
+        // One environment is compiled from all its sources together, so it has one dialect.
+        let mut named = BTreeMap::new();
+        for source in &self.sources {
+            let Some(dialect) = source.dialect else {
+                continue;
+            };
+            let (first, known) = *named
+                .entry(&source.environment)
+                .or_insert((&source.id, dialect));
+            if known != dialect {
+                problems.push(format!(
+                    "`sources.{}.dialect` is `{}`, but source `{first}` of environment `{}` has `{}`; use one",
+                    source.id,
+                    dialect.as_str(),
+                    source.environment,
+                    known.as_str()
+                ));
+            }
         }
     }
 

@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 
 use super::StoreError;
-use crate::model::{Candidate, Document, SnapshotMeta, snapshot::hex};
+use crate::model::{Candidate, Document, Evaluators, SnapshotMeta, snapshot::hex};
 
 /// First line of a candidate; the number rises when the format changes.
 const REVISION_MAGIC: &[u8] = b"stitchd-revision 1";
@@ -169,6 +169,7 @@ pub fn unpack_candidate(environment: &str, packed: &[u8]) -> Result<Candidate, S
             cause: header.meta.cause,
         },
         created_at: header.created_at.read()?,
+        evaluators: Evaluators::default(),
     })
 }
 

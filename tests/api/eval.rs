@@ -4,7 +4,7 @@ use reqwest::{Method, Response};
 use serde_json::{Map, Value, json};
 use stitchd::{
     cli::demo::upstream::{CLIENT_KEY, Connection},
-    settings::{Profile, Settings, from_toml},
+    settings::{Connections, Profile, Settings, from_toml},
 };
 
 use crate::support::{Bed, TestApp};
@@ -177,6 +177,25 @@ async fn the_dialect_is_the_proxys_unless_a_request_asks_for_another() {
         let path = format!("/api/eval/{REMOTE_KEY}{query}");
         let response = post(&app, &path, r#"{"attributes":{"age":"20"}}"#).await;
         let answer: Value = json_of(response).await;
+        assert_eq!(
+            answer["features"]["flag"]["defaultValue"], expected,
+            "{query}"
+        );
+    }
+    app.stop().await;
+
+    let mut strict = settings(&bed);
+    let Connections::List(connections) = &mut strict.sources[0].connections else {
+        panic!("two connections are listed");
+    };
+    for connection in connections {
+        connection.dialect = Some(stitchd::settings::Dialect::Strict);
+    }
+    let app = TestApp::spawn(strict).await;
+    app.until_revision(1).await;
+    for (query, expected) in [("", "no"), ("?dialect=legacy", "yes")] {
+        let path = format!("/api/eval/{REMOTE_KEY}{query}");
+        let answer = json_of(post(&app, &path, r#"{"attributes":{"age":"20"}}"#).await).await;
         assert_eq!(
             answer["features"]["flag"]["defaultValue"], expected,
             "{query}"

@@ -4,6 +4,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod batch;
 mod control;
+mod decide;
 mod eval;
+mod evaluate;
+mod explain;
+mod questions;
 mod sticky;

@@ -8,6 +8,7 @@ use super::{code, rust_files, text};
 ///
 /// `model`, `eval`, `pipeline` and `views` know no clock, no I/O, no actor; `http` knows no database and no source.
 const ALLOWED: &[(&str, &[&str])] = &[
+    // A snapshot keeps its compiled form.
     ("model", &["eval"]),
     ("clock", &[]),
     ("settings", &[]),
@@ -15,6 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // The exporter opens connections, for which a TLS provider must be chosen.
     ("telemetry", &["settings", "sources"]),
     ("eval", &[]),
+    ("diff", &["eval"]),
     ("pipeline", &["model"]),
     ("views", &["model"]),
     ("sources", &["settings"]),
@@ -22,7 +24,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "actors",
         &[
-            "clock", "metrics", "model", "pipeline", "settings", "sources", "store", "views",
+            "clock", "eval", "metrics", "model", "pipeline", "settings", "sources", "store",
+            "views",
         ],
     ),
     (

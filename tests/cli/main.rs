@@ -14,6 +14,7 @@ mod support;
 mod check;
 mod commands;
 mod demo;
+mod eval;
 mod layers;
 mod serve;
 mod traces;

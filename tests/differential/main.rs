@@ -6,8 +6,9 @@
 
 #![allow(
     clippy::disallowed_methods,
+    clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a test reads its own environment and fails by panicking"
+    reason = "a test reads its own environment, fails by panicking, and says which seed it had"
 )]
 
 mod exceptions;

@@ -20,7 +20,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use secrecy::SecretString;
 use stitchd::{
-    model::{Candidate, Document, SnapshotMeta},
+    model::{Candidate, Document, Evaluators, SnapshotMeta},
     settings,
     store::{RevisionRow, Store, StoredInput, StoredState, packed::pack_candidate},
 };
@@ -65,6 +65,7 @@ fn candidate(text: &str) -> Candidate {
             cause: "poll growthbook-prod".to_owned(),
         },
         created_at,
+        evaluators: Evaluators::default(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
 use stitchd::{
-    model::{Candidate, Document, SnapshotMeta},
+    model::{Candidate, Document, Evaluators, SnapshotMeta},
     store::{
         StoreError,
         packed::{pack_blob, pack_candidate, unpack_blob, unpack_candidate},
@@ -57,6 +57,7 @@ fn candidates() -> impl Strategy<Value = Candidate> {
                 cause,
             },
             created_at,
+            evaluators: Evaluators::default(),
         },
     )
 }

@@ -13,7 +13,7 @@ use super::{
     relay,
 };
 use crate::{
-    model::{Candidate, Document, Issue, Snapshot, SnapshotMeta, Stitched},
+    model::{Candidate, Document, Evaluators, Issue, Snapshot, SnapshotMeta, Stitched},
     pipeline::{
         Refusal, adapt, guard,
         input::SourceInput,
@@ -216,6 +216,7 @@ pub(super) fn render(
         documents,
         meta: meta(&stitched, cause),
         created_at: now,
+        evaluators: Evaluators::default(),
     };
     let packed = packed::pack_candidate(&candidate);
     Ok(Rendered {

@@ -19,7 +19,7 @@ use crate::{
         store::{GetSnapshot, Publish, Published, SaveInput},
     },
     clock,
-    model::{Snapshot, snapshot::hex},
+    model::{Candidate, Snapshot, snapshot::hex},
     pipeline::{Refusal, guard, input::SourceInput},
     settings::Connection,
     store::StoredInput,
@@ -406,16 +406,33 @@ async fn publish(
     links.metrics.issues(environment, rendered.issues.len());
     memory.set_issues(environment, rendered.issues);
     let published = match rendered.candidate {
-        Some((candidate, packed)) => Some(
-            links
-                .store
-                .ask_again(Publish { candidate, packed }, STORE_LIMIT)
-                .await?,
-        ),
+        Some((candidate, packed)) => {
+            compile(links, &candidate).await?;
+            let publish = Publish { candidate, packed };
+            Some(links.store.ask_again(publish, STORE_LIMIT).await?)
+        }
         None => None,
     };
     memory.set_settled(environment, true);
     Ok(published)
+}
+
+/// Compiles a candidate for the dialects its environment is evaluated in: no request is to wait for that.
+async fn compile(links: &ConfigLinks, candidate: &Arc<Candidate>) -> Result<(), JobError> {
+    let cell = links.board.environment(&candidate.environment);
+    let dialects = cell.map(|cell| cell.evaluated()).unwrap_or_default();
+    if dialects.is_empty() {
+        return Ok(());
+    }
+    let made = Arc::clone(candidate);
+    if let Err(error) = blocking(move || made.prepare(&dialects)).await? {
+        let name = &*candidate.environment;
+        warn!(
+            environment = name,
+            "{name} cannot be compiled for evaluation: {error}"
+        );
+    }
+    Ok(())
 }
 
 pub(super) async fn current(

@@ -49,7 +49,16 @@ impl StoreContext {
         let started = Instant::now();
         let (revision, copies) = self.store_first_copy(&candidate, packed, started).await;
         let made = Arc::clone(&candidate);
-        let snapshot = match tokio::task::spawn_blocking(move || made.at_revision(revision)).await {
+        let cell = self.board.environment(&candidate.environment);
+        let evaluated = cell.map(|cell| cell.evaluated()).unwrap_or_default();
+        let number = move || {
+            // Nothing to do, unless this content was read back from storage to get another number.
+            if let Err(error) = made.prepare(&evaluated) {
+                debug!("{} cannot be compiled: {error}", made.environment);
+            }
+            made.at_revision(revision)
+        };
+        let snapshot = match tokio::task::spawn_blocking(number).await {
             Ok(snapshot) => snapshot,
             // Only at the end of the process are blocking tasks refused.
             Err(_) => candidate.at_revision(revision),

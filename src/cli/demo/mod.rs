@@ -143,6 +143,19 @@ async fn print_examples(app: &App) {
             "curl -s -N 'http://{data}/v1/stream/{environment}?events=2'"
         ));
     }
+    if let Some(data) = app.data_address().await {
+        let batch = r#"{"units":[{"user_key":"u-6"},{"user_key":"u-7"}]}"#;
+        for question in [
+            "/v1/decide?user_key=u-6",
+            "/v1/decide?user_key=u-6&explain=true",
+            "/v1/evaluate/dark-mode?type=boolean&user_key=u-6",
+        ] {
+            line(&format!("curl -s 'http://{data}{question}'"));
+        }
+        line(&format!(
+            "curl -s 'http://{data}/v1/decide/batch' -d '{batch}'"
+        ));
+    }
     let admin = app.admin_address();
     for path in [
         "/livez",

@@ -62,20 +62,20 @@ pub(in crate::http) async fn evaluate(
     Ok(respond(&state, &snapshot, answer.into()))
 }
 
-/// The dialect that a request asks for; else the one of GrowthBook Proxy.
-fn dialect(request: &HttpRequest, _key: &ClientKey) -> Result<Dialect, GrowthbookError> {
+/// The dialect that a request asks for; else the connection's; else the one of GrowthBook Proxy.
+fn dialect(request: &HttpRequest, key: &ClientKey) -> Result<Dialect, GrowthbookError> {
+    let own = key.dialect.unwrap_or(Dialect::Legacy);
     if request.query_string().is_empty() {
-        return Ok(Dialect::Legacy);
+        return Ok(own);
     }
     let query: Query = super::super::extract::query(request.query_string())?;
-    match query.dialect.as_deref() {
-        None | Some("legacy") => Ok(Dialect::Legacy),
-        Some("strict") => Ok(Dialect::Strict),
-        Some(_) => {
-            let reason = "`dialect`: use `strict` or `legacy`".to_owned();
-            Err(GrowthbookError::InvalidInput(reason))
-        }
-    }
+    let Some(word) = query.dialect else {
+        return Ok(own);
+    };
+    Dialect::from_word(&word).ok_or_else(|| {
+        let reason = "`dialect`: use `strict` or `legacy`".to_owned();
+        GrowthbookError::InvalidInput(reason)
+    })
 }
 
 /// The request's body: at most `server.max_request_bytes`, and within `server.request_timeout`.
@@ -130,11 +130,7 @@ async fn compiled(
             }
         }
     };
-    let compiled = document
-        .evaluators
-        .of(dialect)
-        .get_or_try_init(compile)
-        .await;
+    let compiled = document.remotes.of(dialect).get_or_try_init(compile).await;
     Ok(compiled.cloned()?)
 }
 

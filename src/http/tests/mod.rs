@@ -17,7 +17,7 @@ use super::{HttpState, Plane, ROUTES, Shared, configure, cors};
 use crate::{
     actors::{Board, Handles, Member, Slot, SnapshotReader, SourceHandles},
     metrics::Metrics,
-    model::{Candidate, Document, Encodings, Snapshot, SnapshotMeta},
+    model::{Candidate, Document, Encodings, Evaluators, Snapshot, SnapshotMeta},
     settings::{Connection, Connections, Settings, Source},
 };
 
@@ -64,6 +64,7 @@ pub(super) fn snapshot(environment: &str, revision: u64) -> Snapshot {
             ..SnapshotMeta::default()
         },
         created_at: PUBLISHED,
+        evaluators: Evaluators::default(),
     };
     candidate.at_revision(revision)
 }
