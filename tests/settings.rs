@@ -87,6 +87,9 @@ fn the_default_file_says_what_the_program_does_without_it() {
     );
     read.database.url = None;
     read.database.url_file = None;
+    assert_eq!(read.sticky_buckets.redis_url(), "");
+    read.sticky_buckets.redis_url = None;
+    read.sticky_buckets.redis_url_file = None;
     assert_eq!(format!("{read:#?}"), format!("{:#?}", Settings::default()));
 }
 

@@ -184,4 +184,25 @@ impl Generator {
         }
         pattern
     }
+
+    pub(super) fn saved_groups(&mut self) -> Value {
+        json!({
+            "bare": ["u1", "u2", "c1", 7, "NL"],
+            "typed": {"type": "list", "attributeKey": self.random.pick(&PATHS), "values": ["u1", "u3", "US", 3, true, "a"]},
+            "by-condition": {"type": "condition", "condition": self.condition(1)},
+            "cycle": {"type": "condition", "condition": {"$or": [{"$savedGroup": {"id": "cycle"}}, {"country": "NL"}]}},
+            "odd": {"type": "of-the-future", "values": ["u1"]},
+            "empty": []
+        })
+    }
+
+    pub(super) fn bandits(&mut self) -> Value {
+        let contexts: Vec<Value> = (1..3 + self.random.below(2))
+            .map(|leaf| json!({"leafId": leaf, "condition": self.condition(1), "weights": [0.25, 0.75]}))
+            .collect();
+        json!({
+            "cb-1": {"banditVersion": 7, "contexts": contexts},
+            "cb-2": {"contexts": [{"leafId": 5, "condition": {}, "weights": [0.5, 0.5]}]}
+        })
+    }
 }
