@@ -78,6 +78,7 @@ async fn a_database_keeps_what_a_unit_was_given() {
 }
 
 /// The Redis server of the tests and a prefix of its own; `None`, and a line that says so, where there is none.
+#[expect(clippy::disallowed_methods, reason = "a test reads its environment")]
 fn redis_server() -> Option<(String, String)> {
     let Ok(url) = env::var("STITCHD_TEST_REDIS") else {
         skipped("sticky buckets in Redis", "STITCHD_TEST_REDIS is not set");
