@@ -4,7 +4,7 @@
 //! own, because requests wait for it and the `StoreActor` must not be late for anybody.
 //!
 //! Messages in: [`ReadBuckets`], [`WriteBuckets`], both from the HTTP layer through a [`StickyLink`]. Messages out: none.
-//! At most [`IN_FLIGHT_MAX`] run at once; more are refused. A failure is a value in the answer. A restart forgets
+//! At most `IN_FLIGHT_MAX` run at once; more are refused. A failure is a value in the answer. A restart forgets
 //! nothing: there is no state. At a stop, writes under way are finished by the store's own threads.
 
 use std::{

@@ -7,7 +7,7 @@
 //!   when an SDK that evaluates the feature would say so: no earlier rule took it, prerequisites and targeting let it
 //!   through, its bucket is in a range. Of several features with the same key, the first by key that takes the unit
 //!   decides.
-//! - Otherwise as the management API lists it: running, not archived, its last phase ([`inline`]). It has no payload.
+//! - Otherwise as the management API lists it: running, not archived, its last phase (`inline`). It has no payload.
 //!
 //! Ids are the management API's where it lists the key. Else the key stands for the experiment's id and the variation's
 //! key for its own, which is what SDKs report. Auto experiments are no decisions: they need a page.
