@@ -90,7 +90,7 @@ pub fn noticed(
 /// The key of a unit's variation.
 fn variation(environment: &Environment, context: &Context<'_>, key: &str) -> Option<String> {
     let at = environment.find(key)?;
-    let variation = environment.variation(context, at, &Forced::new())?;
+    let variation = environment.variation(context, at, &Forced::default())?;
     environment.decisions()[at]
         .variation_keys()
         .nth(variation)

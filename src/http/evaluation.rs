@@ -14,11 +14,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::{error::ApiError, fields::Fields, state::HttpState};
-use crate::{
-    actors::{Latest, board::EnvironmentCell},
-    eval::Dialect,
-    model::Snapshot,
-};
+use crate::{actors::Latest, eval::Dialect, model::Snapshot};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 /// One unit's answer is nobody else's, and the unit is in the address.
@@ -71,8 +67,9 @@ pub(super) fn attributes(
 /// A snapshot to evaluate, and in which dialect.
 pub(super) struct Subject {
     pub(super) snapshot: Arc<Snapshot>,
-    pub(super) cell: Arc<EnvironmentCell>,
     pub(super) dialect: Dialect,
+    /// Whether any of its sources was checked too long ago.
+    pub(super) is_stale: bool,
 }
 
 /// Finds the snapshot of an environment, the default one if none is named, and has it compiled.
@@ -98,8 +95,8 @@ pub(super) async fn subject(
     state.compiled(&snapshot, dialect).await?;
     Ok(Subject {
         snapshot,
-        cell: Arc::clone(cell),
         dialect,
+        is_stale: cell.freshness().is_stale,
     })
 }
 
@@ -107,13 +104,9 @@ pub(super) async fn subject(
 pub(super) fn respond(subject: &Subject, body: Vec<u8>) -> HttpResponse {
     let mut response = HttpResponse::new(StatusCode::OK).set_body(Bytes::from(body));
     let headers = response.headers_mut();
-    let revision = subject.snapshot.revision_text().clone();
-    let revision = HeaderValue::from_maybe_shared(revision).expect("digits are a header value");
-    let stale = if subject.cell.freshness().is_stale {
-        "1"
-    } else {
-        "0"
-    };
+    // Made anew: a value that all workers share costs more than writing some digits.
+    let revision = HeaderValue::from(subject.snapshot.revision);
+    let stale = if subject.is_stale { "1" } else { "0" };
     headers.insert(CONTENT_TYPE, JSON);
     headers.insert(CACHE_CONTROL, NO_STORE);
     headers.insert(CONFIG_REVISION, revision);

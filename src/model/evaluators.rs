@@ -53,3 +53,37 @@ impl fmt::Debug for Evaluators {
         f.debug_list().entries(compiled.iter().flatten()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_many_ask_at_once_it_is_compiled_once() {
+        let evaluators = Evaluators::default();
+        let tail = Bytes::from_static(br#""features":{"a":{"defaultValue":1}},"experiments":[]}"#);
+        let address = || {
+            evaluators.prepare(Dialect::Strict, &tail).unwrap();
+            std::ptr::from_ref(evaluators.get(Dialect::Strict).unwrap()).addr()
+        };
+        let first = address();
+        let others = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(address)).collect();
+            let joined = threads.into_iter().map(|thread| thread.join().unwrap());
+            joined.collect::<Vec<_>>()
+        });
+        assert_eq!(others, [first; 8]);
+        assert!(evaluators.get(Dialect::Legacy).is_none());
+    }
+
+    #[test]
+    fn what_is_no_snapshot_is_refused_and_compiled_later_if_it_can_be() {
+        let evaluators = Evaluators::default();
+        let broken = Bytes::from_static(b"\"features\":7}");
+        assert!(evaluators.prepare(Dialect::Strict, &broken).is_err());
+        assert!(evaluators.get(Dialect::Strict).is_none());
+        let tail = Bytes::from_static(b"\"features\":{}}");
+        evaluators.prepare(Dialect::Strict, &tail).unwrap();
+        assert!(evaluators.get(Dialect::Strict).is_some());
+    }
+}

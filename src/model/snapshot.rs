@@ -208,7 +208,6 @@ impl Candidate {
             hash: self.hash.clone(),
             tail_start,
             identity: identity.into(),
-            revision_text: revision.to_string().into(),
             evaluators: self.evaluators.clone(),
             documents: documents
                 .map(|document| (Arc::clone(&document.name), document))
@@ -230,8 +229,7 @@ pub struct Snapshot {
     pub hash: String,
     /// Where in the snapshot document the part behind the revision begins.
     tail_start: usize,
-    identity: Bytes,
-    revision_text: Bytes,
+    identity: Box<str>,
     evaluators: Evaluators,
     /// Documents by name.
     pub documents: BTreeMap<Arc<str>, Arc<Document>>,
@@ -248,13 +246,8 @@ impl Snapshot {
     }
 
     /// `"environment":…,"config_version":…,"revision":…`, as every evaluated answer has it.
-    pub fn identity(&self) -> &Bytes {
+    pub fn identity(&self) -> &str {
         &self.identity
-    }
-
-    /// The revision in decimal.
-    pub fn revision_text(&self) -> &Bytes {
-        &self.revision_text
     }
 
     /// What it decides in a dialect; `None`: not compiled, see [`Snapshot::prepare`].

@@ -186,7 +186,7 @@ pub struct Evaluation {
     pub dialect: Dialect,
     /// Units that one batch of decisions may have.
     pub max_batch_units: usize,
-    /// Decisions that one request may ask for: units × experiments.
+    /// Decisions that one batch may ask for: units × experiments; one that is explained counts as ten.
     pub max_decisions: usize,
     /// A JSON object flag → value that replaces every source; empty: none. Refused in production.
     pub override_file: PathBuf,

@@ -87,6 +87,10 @@ async fn limits_are_named_where_they_are_passed() {
         batch(5, json!({"experiments": ["listed"]})).await.status,
         200
     );
+    let explained = json!({"experiments": ["listed"], "explain": true});
+    let told = batch(1, explained).await;
+    assert_eq!(told.problem(400).1, "units");
+    assert!(told.text.contains("counts as 10"), "{}", told.text);
     let long = "x".repeat(2_000);
     let told = post(&app, "/v1/decide", &json!({ "user_key": long })).await;
     assert_eq!(told.problem(413).0, "body_too_large");

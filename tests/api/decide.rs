@@ -397,3 +397,17 @@ async fn a_restart_decides_the_same_before_anything_is_polled() {
     assert_eq!(get(&app, "/v1/decide", &query).await.text, before);
     app.stop().await;
 }
+
+#[tokio::test]
+async fn many_first_callers_at_once_are_all_answered() {
+    let (_bed, app) = deciding().await;
+    let unit = |number: usize| format!("/v1/decide?user_key=u-{}", number % 7);
+    let paths: Vec<String> = (0..60).map(unit).collect();
+    let asked = paths.iter().map(|path| ask(&app, "GET", path));
+    let answers = futures_util::future::join_all(asked).await;
+    for (at, answer) in answers.iter().enumerate() {
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        assert_eq!(answer.text, answers[at % 7].text);
+    }
+    app.stop().await;
+}

@@ -407,7 +407,7 @@ async fn publish(
     memory.set_issues(environment, rendered.issues);
     let published = match rendered.candidate {
         Some((candidate, packed)) => {
-            compile(links, &candidate).await?;
+            compile(links, &candidate).await;
             let publish = Publish { candidate, packed };
             Some(links.store.ask_again(publish, STORE_LIMIT).await?)
         }
@@ -418,21 +418,26 @@ async fn publish(
 }
 
 /// Compiles a candidate for the dialects its environment is evaluated in: no request is to wait for that.
-async fn compile(links: &ConfigLinks, candidate: &Arc<Candidate>) -> Result<(), JobError> {
+async fn compile(links: &ConfigLinks, candidate: &Arc<Candidate>) {
     let cell = links.board.environment(&candidate.environment);
     let dialects = cell.map(|cell| cell.evaluated()).unwrap_or_default();
     if dialects.is_empty() {
-        return Ok(());
+        return;
     }
     let made = Arc::clone(candidate);
-    if let Err(error) = blocking(move || made.prepare(&dialects)).await? {
-        let name = &*candidate.environment;
-        warn!(
+    let name = &*candidate.environment;
+    match blocking(move || made.prepare(&dialects)).await {
+        Ok(Ok(())) => {}
+        // What cannot be evaluated can be served all the same.
+        Ok(Err(error)) => warn!(
             environment = name,
             "{name} cannot be compiled for evaluation: {error}"
-        );
+        ),
+        Err(_) => warn!(
+            environment = name,
+            "{name} cannot be compiled for evaluation: the compiler panicked"
+        ),
     }
-    Ok(())
 }
 
 pub(super) async fn current(

@@ -36,12 +36,11 @@ impl Environment {
         let chosen = decision.choose(at, &mut assigner, forced);
         let candidate = chosen.map_or(&decision.candidates[0], |(candidate, _)| candidate);
         let mut members = self.head(decision, candidate);
-        let is_forced = forced.iter().any(|(decision, _)| *decision == at);
         if let Some((candidate, variation)) = chosen {
             let key = candidate.rendered.keys().nth(variation);
             members.insert("variant_key".into(), key.into());
         }
-        if is_forced {
+        if forced.get(at).is_some() {
             members.insert("reason".into(), "forced".into());
         } else {
             self.tell(context, candidate, &mut members);
@@ -54,8 +53,8 @@ impl Environment {
 
     /// Why nobody gets anything of an experiment that is no decision: it does not run, or nobody knows it.
     pub fn explain_absent(&self, key: &str) -> Value {
-        let idle = self.idle.iter().find(|idle| *idle.key == *key);
-        match idle {
+        let found = self.idle.binary_search_by(|idle| (*idle.key).cmp(key));
+        match found.ok().map(|at| &self.idle[at]) {
             Some(idle) => json!({
                 "experiment_key": key,
                 "variant_key": null,

@@ -7,7 +7,7 @@
 //!   when an SDK that evaluates the feature would say so: no earlier rule took it, prerequisites and targeting let it
 //!   through, its bucket is in a range. Of several features with the same key, the first by key that takes the unit
 //!   decides.
-//! - Otherwise as the management API lists it: running, not archived, its last phase (`inline`). It has no payload.
+//! - Otherwise as the management API lists it: running, not archived, its last phase. It has no payload.
 //!
 //! Ids are the management API's where it lists the key. Else the key stands for the experiment's id and the variation's
 //! key for its own, which is what SDKs report. Auto experiments are no decisions: they need a page.
@@ -86,8 +86,27 @@ struct Idle {
     source: Arc<str>,
 }
 
-/// Variations that a caller asks for: positions of decision and variation.
-pub type Forced = Vec<(usize, usize)>;
+/// Variations that a caller asks for, by position of the decision.
+#[derive(Clone, Debug, Default)]
+pub struct Forced(Vec<(usize, usize)>);
+
+impl FromIterator<(usize, usize)> for Forced {
+    /// Takes positions of decision and variation.
+    fn from_iter<I: IntoIterator<Item = (usize, usize)>>(forced: I) -> Self {
+        let mut forced: Vec<_> = forced.into_iter().collect();
+        forced.sort_unstable();
+        Self(forced)
+    }
+}
+
+impl Forced {
+    fn get(&self, decision: usize) -> Option<usize> {
+        let at = self
+            .0
+            .binary_search_by_key(&decision, |(decision, _)| *decision);
+        at.ok().map(|at| self.0[at].1)
+    }
+}
 
 impl Environment {
     /// Compiles a snapshot document, `{"features":{…},"experiments":[…],…}`.
@@ -283,10 +302,8 @@ impl Decision {
         assigner: &mut Assigner<'e>,
         forced: &Forced,
     ) -> Option<(&'e Candidate, usize)> {
-        if !forced.is_empty()
-            && let Some((_, variation)) = forced.iter().find(|(decision, _)| *decision == at)
-        {
-            return Some((&self.candidates[0], *variation));
+        if let Some(variation) = forced.get(at) {
+            return Some((&self.candidates[0], variation));
         }
         self.candidates.iter().find_map(|candidate| {
             let variation = match &candidate.definition {

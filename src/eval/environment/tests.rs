@@ -37,7 +37,7 @@ fn listed(key: &str, phase: Value) -> Value {
 }
 
 fn assigned(environment: &Environment, user: Value) -> Vec<Value> {
-    forced(environment, user, &Forced::new())
+    forced(environment, user, &Forced::default())
 }
 
 fn forced(environment: &Environment, user: Value, forced: &Forced) -> Vec<Value> {
@@ -53,7 +53,7 @@ fn forced(environment: &Environment, user: Value, forced: &Forced) -> Vec<Value>
 fn why(environment: &Environment, key: &str, user: Value) -> Value {
     let user = members(user);
     match environment.find(key) {
-        Some(at) => environment.explain(&Context::new(&user), at, &Forced::new()),
+        Some(at) => environment.explain(&Context::new(&user), at, &Forced::default()),
         None => environment.explain_absent(key),
     }
 }
@@ -309,7 +309,7 @@ fn the_rule_of_a_feature_goes_before_the_management_api() {
         explanation["hash"]["ranges"],
         json!([[0.0, 0.0], [0.0, 1.0]])
     );
-    let own = Forced::from([(environment.find("own").unwrap(), 1)]);
+    let own = Forced::from_iter([(environment.find("own").unwrap(), 1)]);
     let found = forced(&environment, json!({}), &own);
     let expected = json!({"experiment_key": "own", "experiment_id": "own", "variant_key": "treatment",
         "variant_id": "treatment", "payload": {"x": 1.5}});

@@ -1,13 +1,9 @@
 //! Writes the answers: evaluation and copying, into memory that was asked for once.
 
-use std::sync::Arc;
-
 use serde_json::{Map, Value};
 
-use crate::{
-    eval::{Context, Dialect, Environment, environment::Forced},
-    model::Snapshot,
-};
+use super::Subject;
+use crate::eval::{Context, Environment, environment::Forced};
 
 /// Bytes of an answer around its assignments, the unit's own key not counted.
 const FRAME_BYTES: usize = 160;
@@ -21,9 +17,8 @@ pub(super) struct Asked {
 
 /// Everything that a request wants; owns all it needs, so that any thread may do it.
 pub(super) struct Work {
-    pub(super) snapshot: Arc<Snapshot>,
-    /// The snapshot is compiled for it.
-    pub(super) dialect: Dialect,
+    /// Whose snapshot is compiled for its dialect.
+    pub(super) subject: Subject,
     /// Names that the request has, sorted.
     pub(super) experiments: Vec<String>,
     /// The decisions meant by them, rising; `None`: all.
@@ -47,8 +42,14 @@ impl Work {
         self.explains
     }
 
+    /// What it is about.
+    pub(super) fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
     fn environment(&self) -> &Environment {
-        let environment = self.snapshot.evaluator(self.dialect);
+        let subject = &self.subject;
+        let environment = subject.snapshot.evaluator(subject.dialect);
         environment.expect("it was compiled before the work was made")
     }
 
@@ -73,7 +74,7 @@ impl Work {
         let environment = self.environment();
         let mut out = Vec::with_capacity(environment.answer_bytes());
         out.push(b'{');
-        out.extend_from_slice(self.snapshot.identity());
+        out.extend_from_slice(self.subject.snapshot.identity().as_bytes());
         out.extend_from_slice(b",\"results\":[");
         for (at, unit) in self.units.iter().enumerate() {
             if at > 0 {
@@ -90,7 +91,7 @@ impl Work {
         out.extend_from_slice(b"{\"user_key\":");
         write_text(&unit.user_key, out);
         out.push(b',');
-        out.extend_from_slice(self.snapshot.identity());
+        out.extend_from_slice(self.subject.snapshot.identity().as_bytes());
         out.extend_from_slice(b",\"assignments\":[");
         environment.assign(&context, self.only.as_deref(), &unit.forced, out);
         out.push(b']');
@@ -121,7 +122,7 @@ impl Work {
                 .collect(),
         };
         for explanation in &mut explanations {
-            explanation["revision"] = self.snapshot.revision.into();
+            explanation["revision"] = self.subject.snapshot.revision.into();
         }
         Value::Array(explanations)
     }

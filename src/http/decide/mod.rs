@@ -22,6 +22,8 @@ use crate::eval::{Dialect, Environment, environment::Forced};
 
 /// So many decisions take about half a millisecond; more are made on a blocking thread.
 const LIGHT_DECISIONS_MAX: usize = 5_000;
+/// What a decision of a batch counts as when it is to be explained: it takes that much longer, and more.
+const EXPLAINED: usize = 10;
 
 /// Fields of a single request, for whoever misspells one.
 const SINGLE: &str = "user_key, env, context, experiments, explain, forced, dialect";
@@ -79,7 +81,7 @@ impl Unit {
     fn asked(self, environment: &Environment, at: &str) -> Result<Asked, ApiError> {
         let forced = match self.forced {
             Some(forced) => resolve(&forced, environment, at)?,
-            None => Forced::new(),
+            None => Forced::default(),
         };
         let attributes = evaluation::attributes(&self.user_key, self.context);
         Ok(Asked {
@@ -96,23 +98,20 @@ fn resolve(
     environment: &Environment,
     at: &str,
 ) -> Result<Forced, ApiError> {
-    let mut found = Forced::new();
-    for (key, named) in forced {
-        let Some(position) = environment.find(key) else {
-            continue;
-        };
+    let variation = |(key, named): (&String, &Value)| {
+        let position = environment.find(key)?;
         let decision = &environment.decisions()[position];
-        let Some(variation) = decision.variation(named) else {
+        let variation = decision.variation(named).ok_or_else(|| {
             let known: Vec<&str> = decision.variation_keys().collect();
             let reason = format!(
                 "names no variation; use one of {} or a position from 0",
                 known.join(", ")
             );
-            return Err(ApiError::bad_request(format!("{at}forced.{key}"), reason));
-        };
-        found.push((position, variation));
-    }
-    Ok(found)
+            ApiError::bad_request(format!("{at}forced.{key}"), reason)
+        });
+        Some(variation.map(|variation| (position, variation)))
+    };
+    forced.iter().filter_map(variation).collect()
 }
 
 /// `GET|POST /v1/decide`.
@@ -129,16 +128,12 @@ pub(super) async fn decide(
     let environment = common.environment.as_deref();
     let subject = evaluation::subject(&state, environment, common.dialect).await?;
     let asked = unit.asked(compiled(&subject)?, "")?;
-    let work = work(&subject, common, vec![asked])?;
-    let is_light = is_light && work.decisions() <= LIGHT_DECISIONS_MAX && !work.explains();
-    let body = if is_light {
-        work.single()
-    } else {
-        spawn_blocking(move || work.single())
-            .await
-            .or(Err(ApiError::Internal))?
-    };
-    Ok(evaluation::respond(&subject, body))
+    let work = work(subject, common, vec![asked])?;
+    if is_light && work.decisions() <= LIGHT_DECISIONS_MAX && !work.explains() {
+        let body = work.single();
+        return Ok(evaluation::respond(work.subject(), body));
+    }
+    blocking(work, Work::single).await
 }
 
 /// `POST /v1/decide/batch`.
@@ -156,19 +151,33 @@ pub(super) async fn batch(
     let environment = compiled(&subject)?;
     let asked = units.into_iter().enumerate();
     let asked = asked.map(|(at, unit)| unit.asked(environment, &format!("units[{at}].")));
-    let work = work(&subject, common, asked.collect::<Result<_, _>>()?)?;
+    let asked = asked.collect::<Result<_, _>>()?;
+    let work = work(subject, common, asked)?;
     let limit = state.shared.evaluation.max_decisions;
-    if work.decisions() > limit {
+    let each = if work.explains() { EXPLAINED } else { 1 };
+    let decisions = work.decisions().saturating_mul(each);
+    if decisions > limit {
+        let explained = if work.explains() {
+            format!(" (one that is explained counts as {EXPLAINED})")
+        } else {
+            String::new()
+        };
         let reason = format!(
-            "with these experiments are {} decisions, more than `evaluation.max_decisions` = {limit}; send fewer units, or name fewer `experiments`",
-            work.decisions()
+            "with these experiments are {decisions} decisions{explained}, more than `evaluation.max_decisions` = {limit}; send fewer units, or name fewer `experiments`"
         );
         return Err(ApiError::bad_request("units", reason));
     }
-    let body = spawn_blocking(move || work.batch())
-        .await
-        .or(Err(ApiError::Internal))?;
-    Ok(evaluation::respond(&subject, body))
+    blocking(work, Work::batch).await
+}
+
+/// Does the work on a blocking thread.
+async fn blocking(work: Work, answer: fn(&Work) -> Vec<u8>) -> Result<HttpResponse, ApiError> {
+    let done = spawn_blocking(move || {
+        let body = answer(&work);
+        (work, body)
+    });
+    let (work, body) = done.await.or(Err(ApiError::Internal))?;
+    Ok(evaluation::respond(work.subject(), body))
 }
 
 /// Takes the units out of a batch.
@@ -208,15 +217,14 @@ fn compiled(subject: &Subject) -> Result<&Environment, ApiError> {
     compiled.ok_or(ApiError::Internal)
 }
 
-fn work(subject: &Subject, common: Common, units: Vec<Asked>) -> Result<Work, ApiError> {
-    let environment = compiled(subject)?;
+fn work(subject: Subject, common: Common, units: Vec<Asked>) -> Result<Work, ApiError> {
+    let environment = compiled(&subject)?;
     let only = (!common.experiments.is_empty()).then(|| {
         let names = common.experiments.iter();
         names.filter_map(|name| environment.find(name)).collect()
     });
     Ok(Work {
-        snapshot: subject.snapshot.clone(),
-        dialect: subject.dialect,
+        subject,
         experiments: common.experiments,
         only,
         explains: common.explains,
