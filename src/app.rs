@@ -1,8 +1,9 @@
 //! The composition root: builds and starts everything in order, stops it in reverse.
 //!
 //! Order of a start: admin port (a port that is taken ends the start before anything runs) → stored state, from
-//! whichever of database and backup answers → actors, supervised → data port. Order of a stop: readiness off → event
-//! streams ended → servers stopped, requests in flight finished → actors in reverse, the store last, flushed.
+//! whichever of database and backup answers → actors, supervised → data port. Order of a stop: readiness off, every
+//! answer the last on its connection → event streams ended → doors shut to newcomers → servers stopped, requests in
+//! flight finished → actors in reverse, the store last, flushed.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +14,11 @@ use std::{
 
 use actix_web::dev::{Server, ServerHandle};
 use anyhow::Context as _;
-use tokio::{sync::watch, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 use tracing::{info, warn};
 
 use crate::{
@@ -25,7 +30,7 @@ use crate::{
         store::{StoreActor, StoreContext, StoreMemory},
         supervisor::{Policy, SupervisorActor, Tree, supervise_supervisor},
     },
-    http::{Shared, admin_server, data_server},
+    http::{Door, Shared, admin_server, data_server},
     metrics::Metrics,
     settings::{Settings, Source, SourceKind},
     store::Store,
@@ -33,6 +38,9 @@ use crate::{
 
 /// Connections that the kernel holds while all workers are busy.
 const BACKLOG: i32 = 2048;
+
+/// Share of the grace in which a stop still answers everybody: clients see that they have to go, and go.
+const FAREWELL_SHARE: u32 = 8;
 
 /// How long a start waits for its actors; they take milliseconds.
 const START_LIMIT: Duration = Duration::from_secs(1);
@@ -46,7 +54,7 @@ pub struct App {
     supervisor: Supervisor,
     admin: RunningServer,
     /// Opens late with `server.refuse_until_loaded`.
-    data: watch::Receiver<Option<DataPort>>,
+    data: watch::Receiver<Option<RunningServer>>,
     grace: Duration,
 }
 
@@ -56,14 +64,10 @@ struct Supervisor {
 }
 
 #[derive(Clone)]
-struct DataPort {
-    address: SocketAddr,
-    handle: ServerHandle,
-}
-
 struct RunningServer {
     address: SocketAddr,
     handle: ServerHandle,
+    door: Arc<Door>,
 }
 
 impl App {
@@ -147,14 +151,24 @@ impl App {
         info!("stopping");
         self.shared.begin_stop();
         self.shared.end_streams();
+        let farewell = self.grace / FAREWELL_SHARE;
+        sleep(farewell / 2).await;
         let data = self.data.borrow().clone();
+        for server in data.iter().chain([&self.admin]) {
+            server.door.shut();
+        }
+        // Whoever is in by now has the other half to be taken up.
+        sleep(farewell / 2).await;
         let stop_servers = async {
             if let Some(data) = data {
                 data.handle.stop(true).await;
             }
             self.admin.handle.stop(true).await;
         };
-        if timeout(self.grace, stop_servers).await.is_err() {
+        if timeout(self.grace.saturating_sub(farewell), stop_servers)
+            .await
+            .is_err()
+        {
             warn!("some requests did not end within {:?}", self.grace);
         }
         // The supervisor first: it would start again what ends.
@@ -311,7 +325,7 @@ fn start_supervisor(handles: &Handles, tree: &Arc<Tree>) -> Supervisor {
 async fn until_up(handles: &Handles) {
     let all_up = async {
         while !handles.members.iter().all(|member| member.status().is_up) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            sleep(Duration::from_millis(1)).await;
         }
     };
     if timeout(START_LIMIT, all_up).await.is_err() {
@@ -320,13 +334,9 @@ async fn until_up(handles: &Handles) {
 }
 
 fn start_admin(shared: &Arc<Shared>, listener: TcpListener) -> anyhow::Result<RunningServer> {
-    let address = listener.local_addr()?;
-    let server = admin_server(shared, listener)?;
-    info!("control, health and metrics on http://{address}");
-    Ok(RunningServer {
-        address,
-        handle: run(server, "admin"),
-    })
+    let running = run(listener, "admin", |listener| admin_server(shared, listener))?;
+    info!("control, health and metrics on http://{}", running.address);
+    Ok(running)
 }
 
 /// Opens the data port now, or with the first snapshot when the settings say so.
@@ -334,16 +344,15 @@ fn start_data(
     settings: &Settings,
     shared: &Arc<Shared>,
     board: &Arc<Board>,
-) -> anyhow::Result<watch::Receiver<Option<DataPort>>> {
+) -> anyhow::Result<watch::Receiver<Option<RunningServer>>> {
     let opened = watch::Sender::new(None);
     let receiver = opened.subscribe();
     let (bind_to, shared) = (settings.server.data_bind, Arc::clone(shared));
     let open = move || -> anyhow::Result<()> {
         let listener = bind(bind_to).context("failed to open `server.data_bind`")?;
-        let address = listener.local_addr()?;
-        let handle = run(data_server(&shared, listener)?, "data");
-        info!("data on http://{address}");
-        opened.send_replace(Some(DataPort { address, handle }));
+        let running = run(listener, "data", |listener| data_server(&shared, listener))?;
+        info!("data on http://{}", running.address);
+        opened.send_replace(Some(running));
         Ok(())
     };
     let is_loaded = board.environments().any(|cell| cell.revision() > 0);
@@ -366,14 +375,25 @@ fn start_data(
     Ok(receiver)
 }
 
-fn run(server: Server, plane: &'static str) -> ServerHandle {
+fn run(
+    listener: TcpListener,
+    plane: &'static str,
+    serve: impl FnOnce(TcpListener) -> std::io::Result<Server>,
+) -> anyhow::Result<RunningServer> {
+    let address = listener.local_addr()?;
+    let door = Arc::new(Door::of(&listener)?);
+    let server = serve(listener)?;
     let handle = server.handle();
     actix_rt::spawn(async move {
         if let Err(error) = server.await {
             tracing::error!("the {plane} server ended: {error}");
         }
     });
-    handle
+    Ok(RunningServer {
+        address,
+        handle,
+        door,
+    })
 }
 
 /// Binds a listener that a restart can bind again at once.

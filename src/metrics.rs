@@ -22,10 +22,12 @@
 //! | `stitchd_http_panics_total` | handlers that panicked and were answered 500 |
 //! | `stitchd_streams` | event streams open now |
 //! | `stitchd_streams_refused_total` | event streams refused because `server.max_streams` were open |
+//! | `stitchd_connections_blocked_total{plane}` | connections ended because the peer took no data for a minute |
 //! | `stitchd_database_up` | 1 when the last database call succeeded |
 //! | `stitchd_backup_up` | 1 when the last backup write succeeded |
 //! | `stitchd_store_pending` | writes waiting for the database or the backup |
 //! | `stitchd_audit_dropped_total` | audit entries lost because the queue was full while the database was away |
+//! | `stitchd_revisions_lost_total` | revisions that were served and will be missing from the history: too many waited for the database, or a harmed file |
 //! | `stitchd_consumers` | pollers remembered by name (bounded) |
 //! | `stitchd_type_mismatches_total{type}` | features asked for as this type that have a value of another |
 
@@ -89,6 +91,11 @@ struct RequestLabels {
     status: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PlaneLabel {
+    plane: &'static str,
+}
+
 type FloatGauge = Gauge<f64, AtomicU64>;
 
 /// All metrics of one service; cheap to update from any thread.
@@ -111,10 +118,12 @@ pub struct Metrics {
     panics: Counter,
     streams: Gauge,
     streams_refused: Counter,
+    connections_blocked: Family<PlaneLabel, Counter>,
     database_up: Gauge,
     backup_up: Gauge,
     store_pending: Gauge,
     audit_dropped: Counter,
+    revisions_lost: Counter,
     consumers: Gauge,
     type_mismatches: Family<TypeLabel, Counter>,
     /// Encoding walks every family; two scrapes at once take turns.
@@ -146,10 +155,12 @@ impl Default for Metrics {
             panics: Counter::default(),
             streams: Gauge::default(),
             streams_refused: Counter::default(),
+            connections_blocked: Family::default(),
             database_up: Gauge::default(),
             backup_up: Gauge::default(),
             store_pending: Gauge::default(),
             audit_dropped: Counter::default(),
+            revisions_lost: Counter::default(),
             consumers: Gauge::default(),
             type_mismatches: Family::default(),
             encoding: Mutex::new(()),
@@ -233,6 +244,11 @@ impl Metrics {
             self.streams_refused.clone(),
         );
         r.register(
+            "connections_blocked",
+            "Connections whose peer took no data",
+            self.connections_blocked.clone(),
+        );
+        r.register(
             "database_up",
             "Whether the last database call succeeded",
             self.database_up.clone(),
@@ -251,6 +267,11 @@ impl Metrics {
             "audit_dropped",
             "Audit entries lost",
             self.audit_dropped.clone(),
+        );
+        r.register(
+            "revisions_lost",
+            "Served revisions missing from the history",
+            self.revisions_lost.clone(),
         );
         r.register(
             "consumers",
@@ -411,6 +432,13 @@ impl Metrics {
         self.streams_refused.inc();
     }
 
+    /// A connection was ended because its peer took no data.
+    pub fn connection_blocked(&self, plane: &'static str) {
+        self.connections_blocked
+            .get_or_create(&PlaneLabel { plane })
+            .inc();
+    }
+
     /// Whether the last database call succeeded.
     pub fn database_up(&self, is_up: bool) {
         self.database_up.set(i64::from(is_up));
@@ -430,6 +458,11 @@ impl Metrics {
     /// An audit entry was lost.
     pub fn audit_dropped(&self) {
         self.audit_dropped.inc();
+    }
+
+    /// A revision that was served will be missing from the history.
+    pub fn revision_lost(&self) {
+        self.revisions_lost.inc();
     }
 
     /// Pollers remembered by name.

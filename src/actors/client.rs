@@ -6,7 +6,7 @@
 //!
 //! Messages in: [`Fetch`], [`Follow`], [`Unfollow`]. Messages out: `UpstreamChanged` to its `PollerActor`, left without
 //! waiting. A failure is a value in the answer, never the end of the actor. A restart makes a new HTTP client and
-//! forgets the rate-limit budget; the `PollerActor` asks for the stream again after its next poll.
+//! forgets the rate-limit budget and refused parts; the `PollerActor` asks for the stream again after its next poll.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     settings,
-    sources::{Driver, FetchError, Fetched, StreamTarget, Validators},
+    sources::{Asking, Driver, FetchError, Fetched, StreamTarget, Validators},
 };
 
 /// Fetches everything once. Sent by the `PollerActor`; the answer holds an outcome per part.
@@ -32,6 +32,8 @@ use crate::{
 pub struct Fetch {
     /// Entity tags of the bodies that were accepted, and of no others.
     pub validators: Validators,
+    /// Whether parts that were refused for good are asked for all the same.
+    pub asking: Asking,
 }
 
 /// Follows the upstream's event streams from now on. Sent by the `PollerActor` after each poll; repeating it is free.
@@ -129,7 +131,7 @@ impl Handler<Fetch> for ClientActor {
         let driver = self.driver.clone();
         Box::pin(async move {
             fail::fail_point!("client.fetch_future");
-            Ok(driver?.fetch(&message.validators).await)
+            Ok(driver?.fetch_as(message.asking, &message.validators).await)
         })
     }
 }

@@ -38,15 +38,25 @@ pub use snapshot_reader::{Latest, SnapshotReader};
 /// Far above what one source can have under way, so that a refusal means something is wrong.
 pub(crate) const MAILBOX: usize = 64;
 
-/// Implements [`Ping`] and [`Quit`] for an actor that has nothing to save when it stops.
-macro_rules! lifecycle {
+/// Implements [`Ping`]: whoever answers is alive. A test can have the answer be the actor's end.
+macro_rules! ping {
     ($actor:ty, $name:literal) => {
         impl actix::Handler<$crate::actors::Ping> for $actor {
             type Result = ();
-            fn handle(&mut self, _: $crate::actors::Ping, _: &mut actix::Context<Self>) {
-                fail::fail_point!(concat!($name, ".Ping"));
+            fn handle(&mut self, _: $crate::actors::Ping, ctx: &mut actix::Context<Self>) {
+                fail::fail_point!(concat!($name, ".Ping"), |_| actix::ActorContext::stop(ctx));
+                // The fail point alone has a use for it.
+                let _ = ctx;
             }
         }
+    };
+}
+pub(crate) use ping;
+
+/// Implements [`Ping`] and [`Quit`] for an actor that has nothing to save when it stops.
+macro_rules! lifecycle {
+    ($actor:ty, $name:literal) => {
+        $crate::actors::ping! { $actor, $name }
         impl actix::Handler<$crate::actors::Quit> for $actor {
             type Result = ();
             fn handle(&mut self, _: $crate::actors::Quit, ctx: &mut actix::Context<Self>) {

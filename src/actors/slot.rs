@@ -47,7 +47,7 @@ pub enum AskError {
     /// It did not answer in time; whether the request was carried out is unknown.
     #[error("actor `{0}` did not answer in time")]
     Timeout(&'static str),
-    /// It died while the request was queued or in flight.
+    /// It died, or was given up because it hung, while the request was queued or in flight.
     #[error("actor `{0}` stopped before it answered")]
     Closed(&'static str),
 }
@@ -86,6 +86,8 @@ pub struct Slot<A: Actor> {
     name: String,
     address: ArcSwapOption<Addr<A>>,
     health: watch::Sender<Health>,
+    /// Incarnations that hung: their mailboxes stay open, and nobody empties them.
+    given_up: watch::Sender<u64>,
     starts: AtomicU64,
     record: Mutex<Record>,
 }
@@ -103,6 +105,7 @@ impl<A: Actor<Context = Context<A>>> Slot<A> {
             name,
             address: ArcSwapOption::empty(),
             health: watch::Sender::new(Health::Down),
+            given_up: watch::Sender::new(0),
             starts: AtomicU64::new(0),
             record: Mutex::default(),
         })
@@ -131,11 +134,16 @@ impl<A: Actor<Context = Context<A>>> Slot<A> {
         A: Handler<M>,
         Context<A>: ToEnvelope<A, M>,
     {
+        let mut given_up = self.given_up.subscribe();
         let address = self.address.load_full().ok_or(AskError::Down(self.kind))?;
-        match address.send(message).timeout(limit).await {
-            Ok(answer) => Ok(answer),
-            Err(MailboxError::Timeout) => Err(AskError::Timeout(self.kind)),
-            Err(MailboxError::Closed) => Err(AskError::Closed(self.kind)),
+        tokio::select! {
+            biased;
+            answer = address.send(message).timeout(limit) => match answer {
+                Ok(answer) => Ok(answer),
+                Err(MailboxError::Timeout) => Err(AskError::Timeout(self.kind)),
+                Err(MailboxError::Closed) => Err(AskError::Closed(self.kind)),
+            },
+            Ok(()) = given_up.changed() => Err(AskError::Closed(self.kind)),
         }
     }
 
@@ -192,6 +200,11 @@ impl<A: Actor<Context = Context<A>>> Slot<A> {
     pub(super) fn withdraw(&self, health: Health) {
         self.address.store(None);
         self.health.send_replace(health);
+    }
+
+    /// After a withdrawal: whoever waits for that incarnation need not wait any longer.
+    pub(super) fn give_up(&self) {
+        self.given_up.send_modify(|number| *number += 1);
     }
 
     pub(super) fn record_exit(&self, cause: &'static str, text: String, is_degraded: bool) {

@@ -10,6 +10,7 @@ mod consumers;
 mod control;
 mod decide;
 mod documents;
+mod door;
 pub mod error;
 mod evaluate;
 mod evaluation;
@@ -47,6 +48,7 @@ use self::{
     observe::{RouteCounters, observe},
 };
 pub use self::{
+    door::Door,
     server::{admin_server, data_server},
     state::{HttpState, Shared},
 };

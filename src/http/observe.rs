@@ -9,7 +9,7 @@ use actix_web::{
     body::BoxBody,
     dev::{ServiceRequest, ServiceResponse},
     http::{
-        StatusCode,
+        ConnectionType, StatusCode,
         header::{HeaderMap, HeaderName, HeaderValue},
     },
     middleware::Next,
@@ -109,6 +109,11 @@ pub(super) async fn observe(
         "answered {status}"
     );
     response.headers_mut().insert(REQUEST_ID, id);
+    if counters.shared.is_stopping() {
+        // Whoever asks again does so elsewhere, and not on a connection that is about to end.
+        let head = response.response_mut().head_mut();
+        head.set_connection_type(ConnectionType::Close);
+    }
     Ok(response)
 }
 

@@ -63,7 +63,8 @@ impl Shared {
         })
     }
 
-    /// First step of a stop: `/readyz` answers 503 from now on, everything else goes on.
+    /// First step of a stop: `/readyz` answers 503 from now on, everything else goes on; each answer is the last on its
+    /// connection.
     pub fn begin_stop(&self) {
         self.is_stopping.store(true, Ordering::Relaxed);
     }

@@ -5,8 +5,8 @@
 //! slow reader costs at most one event and skips revisions instead of piling them up.
 //!
 //! **A reader whose socket stays blocked** is dropped by the kernel: the data listener carries a `TCP_USER_TIMEOUT`
-//! (see `server.rs`), so data that the peer does not take for that long resets the connection, which ends the body.
-//! Keep-alive comments see to it that there is such data.
+//! (see `server.rs`), so data that the peer does not take for that long resets the connection, which ends the body and
+//! is counted. Keep-alive comments see to it that there is such data.
 //!
 //! `?events=N` ends the stream after N events, for callers that cannot end it themselves.
 

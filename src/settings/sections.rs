@@ -36,6 +36,11 @@ pub struct Server {
     pub max_request_bytes: usize,
     /// Event streams held open at once over all workers; further ones are answered 503.
     pub max_streams: usize,
+    /// How long a peer may leave data untaken before its connection is ended; never read from settings.
+    ///
+    /// Shorter only in tests: a minute is what a phone in a tunnel may need.
+    #[serde(skip)]
+    pub blocked_limit: Duration,
 }
 
 impl Default for Server {
@@ -53,6 +58,7 @@ impl Default for Server {
             keep_alive: Duration::from_secs(75),
             max_request_bytes: 1_048_576,
             max_streams: 20_000,
+            blocked_limit: Duration::from_mins(1),
         }
     }
 }

@@ -20,7 +20,7 @@ use reqwest::{Url, header::HeaderMap};
 use tokio::time::Instant;
 
 use super::{
-    FetchError, Fetched, PartId, PartOutcome, StreamTarget, Validators,
+    Asking, FetchError, Fetched, PartId, PartOutcome, StreamTarget, Validators,
     budget::ListCost,
     connections,
     decrypt::Opener,
@@ -29,6 +29,7 @@ use super::{
     mask,
     pages::{List, ListSpec, Reader},
     references::{self, Wanted},
+    refusals::{self, Refusals, Refused},
 };
 use crate::settings::{Connection, Poll, Source};
 
@@ -68,6 +69,8 @@ struct State {
     lists_read_at: Option<Instant>,
     /// Client keys whose last payload came with the offer of an event stream.
     streaming: BTreeSet<String>,
+    /// What the upstream refused for good.
+    refusals: Refusals,
 }
 
 impl Growthbook {
@@ -95,22 +98,26 @@ impl Growthbook {
         timeout.saturating_mul(timeouts).min(FETCH_TIME_MAX)
     }
 
-    pub(super) async fn fetch(&self, validators: &Validators) -> Fetched {
+    pub(super) async fn fetch(&self, asking: Asking, validators: &Validators) -> Fetched {
         let deadline = Instant::now() + self.fetch_time_max();
         let lists_are_due = self.lists_are_due();
-        let (connections, connections_error) = self.connections(lists_are_due, deadline).await;
+        let (connections, connections_error) =
+            self.connections(asking, lists_are_due, deadline).await;
         let payloads: Vec<_> = connections
             .iter()
-            .map(|connection| self.payload_part(connection, validators, deadline))
+            .map(|connection| self.payload_part(asking, connection, validators, deadline))
             .collect();
         let payloads = stream::iter(payloads)
             .buffer_unordered(PAYLOADS_AT_ONCE)
             .collect::<BTreeMap<_, _>>();
-        let experiments = self.experiments_part(lists_are_due, deadline);
+        let experiments = self.experiments_part(asking, lists_are_due, deadline);
         let (mut parts, experiments) = join(payloads, experiments).await;
         if let Some(outcome) = experiments {
             parts.insert(PartId::Experiments, outcome);
         }
+        let mut state = self.state.lock();
+        state.refusals.keep(|part| parts.contains_key(part));
+        drop(state);
         Fetched {
             parts,
             connections_error,
@@ -153,9 +160,22 @@ impl Growthbook {
         is_due
     }
 
+    /// Why something is to be left alone in this fetch, if it is.
+    fn standing(&self, asking: Asking, what: &Refused) -> Option<FetchError> {
+        let due = || self.state.lock().refusals.standing(what, Instant::now());
+        (asking == Asking::Due).then(due).flatten()
+    }
+
+    fn note(&self, what: Refused, error: Option<&FetchError>) {
+        let rest = refusals::rest(&self.source.poll);
+        let refusals = &mut self.state.lock().refusals;
+        refusals.note(what, error, rest, Instant::now());
+    }
+
     /// The connections to ask for; on trouble with a discovered list the last good one, and why.
     async fn connections(
         &self,
+        asking: Asking,
         lists_are_due: bool,
         deadline: Instant,
     ) -> (Vec<Connection>, Option<FetchError>) {
@@ -166,7 +186,12 @@ impl Growthbook {
         if let (Some(known), false) = (&known, lists_are_due) {
             return (known.clone(), None);
         }
-        match self.discover(deadline).await {
+        if let Some(error) = self.standing(asking, &Refused::Connections) {
+            return (known.unwrap_or_default(), Some(error));
+        }
+        let discovered = self.discover(deadline).await;
+        self.note(Refused::Connections, discovered.as_ref().err());
+        match discovered {
             Ok(found) => (found, None),
             Err(error) => (known.unwrap_or_default(), Some(error)),
         }
@@ -189,10 +214,15 @@ impl Growthbook {
 
     async fn experiments_part(
         &self,
+        asking: Asking,
         lists_are_due: bool,
         deadline: Instant,
     ) -> Option<PartOutcome> {
         self.rest_host.as_ref()?;
+        let part = Refused::Part(PartId::Experiments);
+        if let Some(error) = self.standing(asking, &part) {
+            return Some(PartOutcome::Failed(error));
+        }
         let is_known = self.state.lock().experiment_pages.is_some();
         // While quiet is asked for the part has failed; only a budget that is running out is no failure.
         let is_closed = self.http.closed_for(Class::Rest).is_some();
@@ -205,6 +235,7 @@ impl Growthbook {
             project: &self.source.project,
         };
         let document = self.experiments(spec, deadline).await;
+        self.note(part, document.as_ref().err());
         Some(
             document.map_or_else(PartOutcome::Failed, |body| PartOutcome::Fetched {
                 body,
@@ -263,17 +294,20 @@ impl Growthbook {
 
     async fn payload_part(
         &self,
+        asking: Asking,
         connection: &Connection,
         validators: &Validators,
         deadline: Instant,
     ) -> (PartId, PartOutcome) {
         let part = PartId::Payload(connection.key.clone());
+        let refused = Refused::Part(part.clone());
+        if let Some(error) = self.standing(asking, &refused) {
+            return (part, PartOutcome::Failed(error));
+        }
         let validator = validators.get(&part).map(String::as_str);
-        let outcome = self
-            .payload(connection, validator, deadline)
-            .await
-            .unwrap_or_else(PartOutcome::Failed);
-        (part, outcome)
+        let payload = self.payload(connection, validator, deadline).await;
+        self.note(refused, payload.as_ref().err());
+        (part, payload.unwrap_or_else(PartOutcome::Failed))
     }
 
     async fn payload(

@@ -20,6 +20,7 @@ mod jitter;
 mod json;
 mod pages;
 mod references;
+mod refusals;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -114,6 +115,15 @@ impl fmt::Debug for PartOutcome {
     }
 }
 
+/// Which parts a fetch asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asking {
+    /// All of them: an operator wants to know.
+    All,
+    /// Not those that the upstream refused for good less than the longest backoff ago; they fail as they did then.
+    Due,
+}
+
 /// Validators of accepted bodies, by part. Never those of refused ones.
 pub type Validators = BTreeMap<PartId, String>;
 
@@ -163,8 +173,13 @@ impl Driver {
 
     /// Asks for every part once, with retries, within [`Self::fetch_time_max`].
     pub async fn fetch(&self, validators: &Validators) -> Fetched {
+        self.fetch_as(Asking::All, validators).await
+    }
+
+    /// The same, but for parts that are to be left alone.
+    pub async fn fetch_as(&self, asking: Asking, validators: &Validators) -> Fetched {
         match self {
-            Self::Growthbook(growthbook) => growthbook.fetch(validators).await,
+            Self::Growthbook(growthbook) => growthbook.fetch(asking, validators).await,
             Self::File(file) => file.fetch(validators).await,
         }
     }

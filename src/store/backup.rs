@@ -6,12 +6,12 @@
 //! <dir>/states/<source>/<generation, 20 digits>.state             JSON
 //! ```
 //!
-//! Each folder holds the newest `backup.generations` files. What harms one of them, be it a disk or a person, costs that
+//! Each folder holds the newest `backup.generations` files, and the revisions that the database lacks. What harms one of them, be it a disk or a person, costs that
 //! generation: the next older one is taken and a note says so. A number is known from the file's name alone, so a harmed
 //! snapshot still keeps its revision from being used again. The files' own format is in `generations`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -47,6 +47,17 @@ pub struct FoundSnapshot {
     pub revision: Option<StoredRevision>,
     /// The highest number in use, readable or not.
     pub highest: Option<u64>,
+    /// All of them, oldest first, readable or not.
+    pub generations: Vec<Generation>,
+}
+
+/// A revision's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Generation {
+    /// Its number.
+    pub revision: u64,
+    /// Its size.
+    pub bytes: u64,
 }
 
 /// The disk backup.
@@ -77,8 +88,22 @@ impl Backup {
         }
     }
 
-    /// Writes a revision; when this returns, it survives a power cut.
+    /// How many generations are kept of each thing.
+    pub fn generations(&self) -> usize {
+        self.folder.generations
+    }
+
+    /// Writes a revision; when this returns, it survives a power cut. Older generations go.
     pub async fn write_snapshot(&self, row: &RevisionRow) -> Result<(), StoreError> {
+        self.write_snapshot_beside(row, BTreeSet::new).await
+    }
+
+    /// The same; of the older generations those stay whose numbers `kept` says. It is asked when they are about to go.
+    pub async fn write_snapshot_beside(
+        &self,
+        row: &RevisionRow,
+        kept: impl Fn() -> BTreeSet<u64> + Send + 'static,
+    ) -> Result<(), StoreError> {
         let label = Label {
             kind: SNAPSHOT.to_owned(),
             name: row.environment.clone(),
@@ -87,8 +112,25 @@ impl Backup {
             digest: row.hash.clone(),
         };
         let body = row.body.clone();
-        self.blocking(move |folder| folder.write(&label, &body))
+        self.blocking(move |folder| folder.write(&label, &body, &kept))
             .await
+    }
+
+    /// Reads one revision; fails when there is none or it is harmed.
+    pub async fn read_snapshot(
+        &self,
+        environment: &str,
+        revision: u64,
+    ) -> Result<RevisionRow, StoreError> {
+        let environment = environment.to_owned();
+        self.blocking(move |folder| {
+            let path = folder.path(SNAPSHOT, &environment)?;
+            let path = generations::file(&path, SNAPSHOT, revision);
+            let (label, packed) = generations::read(&path, SNAPSHOT, &environment)?;
+            let candidate = packed::unpack_candidate(&label.name, &packed)?;
+            Ok(RevisionRow::new(&candidate, revision, packed))
+        })
+        .await
     }
 
     /// The newest revision of an environment that can be read, and the highest number in use.
@@ -174,10 +216,15 @@ impl Folder {
         Ok(path.join(name))
     }
 
-    fn write(&self, label: &Label, body: &[u8]) -> Result<(), StoreError> {
+    fn write(
+        &self,
+        label: &Label,
+        body: &[u8],
+        kept: &dyn Fn() -> BTreeSet<u64>,
+    ) -> Result<(), StoreError> {
         let path = self.path(&label.kind, &label.name)?;
         let _writing = self.writing.lock();
-        self.write_and_prune(&path, label, body)
+        self.write_and_prune(&path, label, body, kept)
     }
 
     /// Writes the next generation of something that has no number of its own.
@@ -198,18 +245,31 @@ impl Folder {
             at_ms,
             digest,
         };
-        self.write_and_prune(&path, &label, body)
+        self.write_and_prune(&path, &label, body, &BTreeSet::new)
     }
 
-    fn write_and_prune(&self, path: &Path, label: &Label, body: &[u8]) -> Result<(), StoreError> {
+    fn write_and_prune(
+        &self,
+        path: &Path,
+        label: &Label,
+        body: &[u8],
+        kept: &dyn Fn() -> BTreeSet<u64>,
+    ) -> Result<(), StoreError> {
         generations::write(path, label, body)?;
-        generations::prune(path, &label.kind, self.generations, label.number);
+        let mut kept = kept();
+        kept.insert(label.number);
+        generations::prune(path, &label.kind, self.generations, &kept);
         Ok(())
     }
 
     fn load_snapshot(&self, environment: &str) -> Result<Found<FoundSnapshot>, StoreError> {
         let files = generations::list(&self.path(SNAPSHOT, environment)?, SNAPSHOT)?;
         let highest = files.first().map(|(number, _)| *number);
+        let generations = files.iter().rev().map(|(revision, path)| Generation {
+            revision: *revision,
+            bytes: path.metadata().map_or(0, |metadata| metadata.len()),
+        });
+        let generations = generations.collect();
         let found = newest_readable(files, SNAPSHOT, environment, |label, packed| {
             let candidate = packed::unpack_candidate(&label.name, &packed)?;
             Ok(StoredRevision {
@@ -222,6 +282,7 @@ impl Folder {
             value: FoundSnapshot {
                 revision: found.value,
                 highest,
+                generations,
             },
             notes: found.notes,
         })

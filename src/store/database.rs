@@ -167,6 +167,23 @@ impl Database {
         .await
     }
 
+    /// Whether a number is free in the history, and no older than the `keep` newest, which alone are kept.
+    pub async fn lacks_revision(
+        &self,
+        environment: &str,
+        revision: u64,
+        keep: u64,
+    ) -> Result<bool, StoreError> {
+        let environment = environment.to_owned();
+        self.run(0, move |db| async move {
+            let revision = to_column(revision);
+            let oldest_kept = nth_highest(&db, &environment, keep.max(1) - 1).await?;
+            let is_kept = oldest_kept.is_none_or(|oldest| oldest <= revision);
+            Ok(is_kept && hash_of(&db, &environment, revision).await?.is_none())
+        })
+        .await
+    }
+
     /// Every environment that has a revision, sorted.
     pub async fn environments(&self) -> Result<Vec<String>, StoreError> {
         self.run(0, |db| async move {
@@ -336,14 +353,7 @@ async fn who_has(
     revision: i64,
     hash: &str,
 ) -> Result<Inserted, DbErr> {
-    let holder: Option<String> = revisions::Entity::find()
-        .select_only()
-        .column(revisions::Column::Hash)
-        .filter(revisions::Column::Environment.eq(environment))
-        .filter(revisions::Column::Revision.eq(revision))
-        .into_tuple()
-        .one(db)
-        .await?;
+    let holder = hash_of(db, environment, revision).await?;
     if holder.as_deref() == Some(hash) {
         return Ok(Inserted::AlreadyThere);
     }
@@ -365,6 +375,21 @@ async fn who_has(
     } else {
         Inserted::Taken { highest }
     })
+}
+
+async fn hash_of(
+    db: &DatabaseConnection,
+    environment: &str,
+    revision: i64,
+) -> Result<Option<String>, DbErr> {
+    revisions::Entity::find()
+        .select_only()
+        .column(revisions::Column::Hash)
+        .filter(revisions::Column::Environment.eq(environment))
+        .filter(revisions::Column::Revision.eq(revision))
+        .into_tuple()
+        .one(db)
+        .await
 }
 
 async fn nth_highest(

@@ -90,6 +90,15 @@ impl StoreError {
         matches!(self, Self::Unavailable { .. } | Self::Io { .. })
     }
 
+    /// Whether a file will never be read: it is not there, or not what was written.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Self::Corrupt { .. } => true,
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            _ => false,
+        }
+    }
+
     /// The error with its causes, each said once: for a log line or `last_error`.
     pub fn explain(&self) -> String {
         let mut text = self.to_string();

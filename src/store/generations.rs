@@ -11,6 +11,7 @@
 //! only rises. Everything here blocks.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -71,10 +72,11 @@ impl Label {
         sha256.update(body);
         hex(&sha256.finalize())
     }
+}
 
-    fn file_name(&self) -> String {
-        format!("{:020}.{}", self.number, self.kind)
-    }
+/// Where a generation is, if it is there.
+pub(super) fn file(folder: &Path, kind: &str, number: u64) -> PathBuf {
+    folder.join(format!("{number:020}.{kind}"))
 }
 
 /// Generations in a folder, newest first, whether they can be read or not. A missing folder has none.
@@ -117,7 +119,7 @@ pub(super) fn write(folder: &Path, label: &Label, body: &[u8]) -> Result<(), Sto
     let done = write_file(&unfinished, &[&head, body])
         .map_err(|source| io_error("write", &unfinished, source))
         .and_then(|()| {
-            let path = folder.join(label.file_name());
+            let path = file(folder, &label.kind, label.number);
             fs::rename(&unfinished, &path).map_err(|source| io_error("write", &path, source))?;
             sync_folder(folder)
         });
@@ -127,14 +129,14 @@ pub(super) fn write(folder: &Path, label: &Label, body: &[u8]) -> Result<(), Sto
     done
 }
 
-/// Deletes all but the newest `keep` generations and `written`, and what a killed writer left unfinished.
+/// Deletes all but the newest `keep` generations and those of `kept`, and what a killed writer left unfinished.
 ///
 /// Failing to delete is logged and no more: what had to be kept is kept.
-pub(super) fn prune(folder: &Path, kind: &str, keep: usize, written: u64) {
+pub(super) fn prune(folder: &Path, kind: &str, keep: usize, kept: &BTreeSet<u64>) {
     match list(folder, kind) {
         Ok(files) => {
             let surplus = files.iter().skip(keep);
-            for (_, path) in surplus.filter(|(number, _)| *number != written) {
+            for (_, path) in surplus.filter(|(number, _)| !kept.contains(number)) {
                 remove(path);
             }
         }

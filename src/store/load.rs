@@ -11,8 +11,8 @@ use std::{
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Backup, Database, FoundSnapshot, PackedInput, StoreError, StoreRuntime, StoredInput,
-    StoredRevision, StoredState, packed, runtime,
+    Backup, Database, FoundSnapshot, Generation, PackedInput, StoreError, StoreRuntime,
+    StoredInput, StoredRevision, StoredState, packed, runtime,
 };
 
 /// How long the database is waited for when the backup has something to serve.
@@ -63,6 +63,8 @@ pub struct LoadedEnvironment {
     /// Whether the two have different content under the current number, as when two replicas published while the database
     /// was away. The database's is current; the other was served under the same number, so publish it anew.
     pub is_diverged: bool,
+    /// What the backup has, oldest first: the database may lack any of them.
+    pub generations: Vec<Generation>,
 }
 
 /// A source's last accepted input.
@@ -276,6 +278,7 @@ fn merge_environment(
     is_known: (bool, bool),
 ) -> LoadedEnvironment {
     let highest = found.highest.max(copy.highest).unwrap_or_default();
+    let generations = copy.generations;
     let numbers = [&found.revision, &copy.revision].map(|r| r.as_ref().map(|r| r.revision));
     let newer = newer(found.revision, copy.revision, |stored| {
         (stored.revision, &stored.candidate.hash)
@@ -288,6 +291,7 @@ fn merge_environment(
             database,
             backup,
             is_diverged: false,
+            generations,
         };
     };
     // A number that the database knows cannot be written there again, even where its bytes are harmed.
@@ -299,6 +303,7 @@ fn merge_environment(
         backup,
         is_diverged: numbers[0] == numbers[1] && !is_on_disk,
         current: Some(current),
+        generations,
     }
 }
 

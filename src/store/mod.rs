@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub use backup::{Backup, Found, FoundSnapshot};
+pub use backup::{Backup, Found, FoundSnapshot, Generation};
 pub use database::{Database, Inserted};
 pub use error::{Outage, StoreError};
 pub use load::{Loaded, LoadedEnvironment, LoadedInput, LoadedState, Side};

@@ -179,6 +179,7 @@ fn exported_metrics() -> BTreeSet<String> {
     metrics.actor_up("a", true);
     metrics.actor_restarted("a", "panic");
     metrics.requests("data", "/livez", "2xx").inc();
+    metrics.connection_blocked("data");
     metrics.type_mismatched("boolean");
     let text = metrics.encode();
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));

@@ -1,12 +1,13 @@
 //! Refusals that only an operator can end, and the waits between polls that fail.
 
-use stitchd::cli::demo::upstream::{Fault, Route};
+use stitchd::cli::demo::upstream::{Connection, Fault, Route, SECRET_KEY};
 
 use crate::{
     stand::{
-        self, Change, PAYLOAD_ONLY, assert_report, assert_unmoved, source_status, wait_seconds,
+        self, Change, DISCOVER, PAYLOAD_ONLY, assert_report, assert_unmoved, source_status,
+        wait_seconds,
     },
-    support::{Bed, SOURCE},
+    support::{Bed, PATIENCE, SOURCE, TestApp, eventually},
 };
 
 /// Ten seconds between polls, two minutes at most while failing, no jitter.
@@ -105,6 +106,148 @@ async fn a_removed_connection_and_a_changed_secret_are_permanent() {
     assert_eq!(source["permanent"], true);
     assert_wait(&source, 120.0);
     assert_unmoved("both", &before, &app.served().await);
+    app.stop().await;
+}
+
+/// Polls every 100 ms and leaves what was refused for good alone for an hour.
+const PATIENT: Change<'_> = (
+    "poll.interval = \"1h\"",
+    "poll.interval = \"100ms\"\npoll.jitter = 0.0\npoll.failure_backoff_max = \"1h\"",
+);
+
+/// How often paths that contain a text were asked for.
+fn asked(bed: &Bed, text: &str) -> usize {
+    let requests = bed.upstream.requests().into_iter();
+    requests
+        .filter(|request| request.path_and_query.contains(text))
+        .count()
+}
+
+/// Waits for polls that begin from now on.
+async fn polls(bed: &Bed, number: usize) {
+    let there = bed.upstream.request_count(Route::Features);
+    let more = bed
+        .upstream
+        .until_requests(Route::Features, there + number + 1);
+    tokio::time::timeout(PATIENCE, more).await.unwrap();
+}
+
+/// Waits until the status says whether something is refused for good.
+async fn until_permanent(app: &TestApp, is_permanent: bool) {
+    let what = format!("permanent is {is_permanent}");
+    eventually(&what, async || {
+        let source = source_status(app).await;
+        (source["permanent"] == is_permanent).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_revoked_secret_is_left_alone_while_the_payload_is_polled_on() {
+    for wanted in ["poll", "resume"] {
+        let bed = Bed::new();
+        let app = stand::start(&bed, &[PATIENT]).await;
+        bed.upstream.set_secret("another");
+        until_permanent(&app, true).await;
+        polls(&bed, 1).await;
+        let before = asked(&bed, "/api/v1/experiments");
+        polls(&bed, 5).await;
+        assert_eq!(asked(&bed, "/api/v1/experiments"), before);
+        let source = source_status(&app).await;
+        assert_eq!(source["permanent"], true, "{source}");
+        let error = source["last_error"].as_str().unwrap();
+        assert!(error.starts_with("experiments: unauthorized: "), "{source}");
+
+        // Whoever asks for it gets an answer of now.
+        let order = format!("/admin/sources/{SOURCE}/{wanted}");
+        assert_eq!(app.admin_post(&order, "").await.status, 200);
+        let again = bed.upstream.until_requests(Route::Experiments, before + 1);
+        tokio::time::timeout(PATIENCE, again).await.unwrap();
+        polls(&bed, 5).await;
+        assert_eq!(asked(&bed, "/api/v1/experiments"), before + 1, "{wanted}");
+
+        // It is allowed again, which nobody tells us: only who asks finds out.
+        bed.upstream.set_secret(SECRET_KEY);
+        polls(&bed, 5).await;
+        assert_eq!(asked(&bed, "/api/v1/experiments"), before + 1, "{wanted}");
+        assert_eq!(source_status(&app).await["permanent"], true);
+        assert_eq!(app.admin_post(&order, "").await.status, 200);
+        until_permanent(&app, false).await;
+        let there = asked(&bed, "/api/v1/experiments");
+        let more = bed.upstream.until_requests(Route::Experiments, there + 3);
+        tokio::time::timeout(PATIENCE, more).await.unwrap();
+        assert_report(&app.poll().await, "unchanged", &[], "");
+        app.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn after_the_longest_backoff_a_refused_part_is_asked_again_by_itself() {
+    let bed = Bed::new();
+    let brief = (PATIENT.0, PATIENT.1.replace("\"1h\"", "\"1s\""));
+    let app = stand::start(&bed, &[(brief.0, &brief.1)]).await;
+    bed.upstream.set_secret("another");
+    until_permanent(&app, true).await;
+    let before = asked(&bed, "/api/v1/experiments");
+    let again = bed.upstream.until_requests(Route::Experiments, before + 2);
+    tokio::time::timeout(PATIENCE, again).await.unwrap();
+    bed.upstream.set_secret(SECRET_KEY);
+    until_permanent(&app, false).await;
+    app.stop().await;
+}
+
+/// One of two connections is removed: the other one, and the list of experiments, are asked for as ever.
+#[tokio::test]
+async fn a_removed_connection_is_left_alone_while_the_others_are_polled_on() {
+    let bed = Bed::new();
+    bed.upstream.add_connection(Connection::new("sdk-second"));
+    let both = (
+        "client_key = \"sdk-demo\"",
+        "connections = [{ key = \"sdk-demo\" }, { key = \"sdk-second\" }]",
+    );
+    let app = stand::start(&bed, &[PATIENT, both]).await;
+    bed.upstream.remove_connection("sdk-second");
+    until_permanent(&app, true).await;
+    polls(&bed, 1).await;
+    let (removed, lists) = (
+        asked(&bed, "sdk-second"),
+        asked(&bed, "/api/v1/experiments"),
+    );
+    polls(&bed, 5).await;
+    assert_eq!(asked(&bed, "sdk-second"), removed);
+    assert!(asked(&bed, "/api/v1/experiments") > lists);
+    assert_report(
+        &app.poll().await,
+        "unchanged",
+        &["payload"],
+        "payload: unrecoverable: ",
+    );
+    assert_eq!(asked(&bed, "sdk-second"), removed + 1);
+    bed.upstream.add_connection(Connection::new("sdk-second"));
+    assert_report(&app.poll().await, "unchanged", &[], "");
+    until_permanent(&app, false).await;
+    app.stop().await;
+}
+
+/// Discovered connections stay known while their list is refused, and the list is left alone as well.
+#[tokio::test]
+async fn a_refused_list_of_connections_is_left_alone_too() {
+    let bed = Bed::new();
+    let app = stand::start(&bed, &[PATIENT, DISCOVER]).await;
+    bed.upstream.set_secret("another");
+    until_permanent(&app, true).await;
+    polls(&bed, 1).await;
+    let lists = |bed: &Bed| asked(bed, "/api/v1/sdk-connections");
+    let before = lists(&bed);
+    polls(&bed, 5).await;
+    assert_eq!(lists(&bed), before);
+    assert_report(
+        &app.poll().await,
+        "unchanged",
+        &["connections", "experiments"],
+        "connections: unauthorized: ",
+    );
+    assert_eq!(lists(&bed), before + 1);
     app.stop().await;
 }
 

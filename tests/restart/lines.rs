@@ -1,12 +1,12 @@
 //! What the log says of an outage: one line when it begins, one when it ends.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::{
-    bed_on, store,
+    bed_on, folder, status_at, store,
     support::{
         ENVIRONMENT, SOURCE, client,
         databases::{Backend, on_server},
@@ -20,10 +20,7 @@ async fn outage(backend: Backend, wire: Wire) {
     let (proxy, url) = Proxy::in_front_of(&backend).await;
     let mut bed = bed_on(&backend);
     bed.database_url = url;
-    let folder = bed.dir.path().join("settings");
-    fs::create_dir(&folder).unwrap();
-    fs::write(folder.join("default.toml"), bed.toml()).unwrap();
-    let mut process = Process::serve(&folder);
+    let mut process = Process::serve(&folder(&bed));
     process.logged("published revision").await;
     let (admin, http) = (process.admin().await, client());
     proxy.set(wire);
@@ -41,13 +38,7 @@ async fn outage(backend: Backend, wire: Wire) {
     let kept = store(&backend.url, bed.dir.path());
     eventually("what was missing is written", async || {
         let highest = kept.database().highest_revision(ENVIRONMENT).await;
-        let pending = http
-            .get(format!("{admin}/admin/status"))
-            .send()
-            .await
-            .unwrap();
-        let status: serde_json::Value =
-            serde_json::from_slice(&pending.bytes().await.unwrap()).unwrap();
+        let status = status_at(&http, &admin).await;
         let served = status["environments"][ENVIRONMENT]["revision"].as_u64();
         (served.is_some() && highest.unwrap() == served).then_some(())
     })

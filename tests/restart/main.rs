@@ -17,6 +17,7 @@
 mod support;
 
 mod backup;
+mod history;
 mod kill;
 mod limits;
 mod lines;
@@ -26,17 +27,28 @@ mod outages;
 mod replicas;
 mod restarts;
 mod stop;
+mod trouble;
 
-use std::{collections::BTreeMap, fs, io::Write as _, path::Path};
-
-use secrecy::SecretString;
-use serde_json::json;
-use stitchd::{
-    settings::{self, Profile, Settings},
-    store::{RevisionRow, Store},
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
 };
 
-use crate::support::{Answer, Bed, ENVIRONMENT, TestApp, databases::Backend};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use stitchd::{
+    model::{Snapshot, snapshot::SNAPSHOT_DOCUMENT},
+    settings::{self, Profile, Settings},
+    store::{RevisionRow, Store, packed::unpack_candidate},
+};
+
+use tokio::time::Instant;
+
+use crate::support::{
+    Answer, Bed, ENVIRONMENT, PATIENCE, TestApp, answer, databases::Backend, eventually,
+};
 
 /// A bed whose service keeps its history in this database.
 fn bed_on(backend: &Backend) -> Bed {
@@ -52,6 +64,19 @@ fn settings_with(bed: &Bed, old: &str, new: &str) -> Settings {
     assert!(text.contains(old), "the settings have lost `{old}`");
     let text = text.replacen(old, new, 1);
     settings::from_toml(&text, Profile::Test).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A settings folder for the real program.
+fn folder(bed: &Bed) -> PathBuf {
+    folder_with(bed, &bed.toml())
+}
+
+/// The same with other settings.
+fn folder_with(bed: &Bed, text: &str) -> PathBuf {
+    let folder = bed.dir.path().join("settings");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("default.toml"), text).unwrap();
+    folder
 }
 
 /// What consumers see: every route's answer, and the revision that each names.
@@ -136,6 +161,18 @@ async fn rows(store: &Store) -> Vec<RevisionRow> {
     }
 }
 
+/// The numbers of the files in a backup, oldest first.
+fn in_backup(bed: &Bed) -> Vec<u64> {
+    let folder = bed.dir.path().join("backup/snapshots").join(ENVIRONMENT);
+    let files = fs::read_dir(folder).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let mut numbers: Vec<u64> = names
+        .filter_map(|name| name.split_once('.')?.0.parse().ok())
+        .collect();
+    numbers.sort_unstable();
+    numbers
+}
+
 /// The numbers in a database, oldest first; none while it cannot be asked.
 async fn numbers(store: &Store) -> Vec<u64> {
     if store.database().ping().await.is_err() {
@@ -144,6 +181,42 @@ async fn numbers(store: &Store) -> Vec<u64> {
     let mut numbers: Vec<u64> = rows(store).await.iter().map(|row| row.revision).collect();
     numbers.reverse();
     numbers
+}
+
+/// What a row of the history gives back.
+fn snapshot_of(row: &RevisionRow) -> Snapshot {
+    let candidate = unpack_candidate(&row.environment, &row.body);
+    candidate.unwrap().at_revision(row.revision)
+}
+
+/// The entity tag that the snapshot of a row has.
+fn tag_of(row: &RevisionRow) -> String {
+    let snapshot = snapshot_of(row);
+    format!("\"{}\"", snapshot.documents[SNAPSHOT_DOCUMENT].tag)
+}
+
+/// `/admin/status` of a service that runs as a process.
+async fn status_at(http: &reqwest::Client, admin: &str) -> Value {
+    let status = http.get(format!("{admin}/admin/status")).send().await;
+    answer(status.unwrap()).await.json()
+}
+
+/// Waits until database and backup have everything.
+async fn all_written(http: &reqwest::Client, admin: &str) {
+    eventually("nothing is left to write", async || {
+        let status = status_at(http, admin).await;
+        (status["queues"]["store_pending"] == 0 && status["database"]["up"] == true).then_some(())
+    })
+    .await;
+}
+
+/// Deletes a folder. A write that nobody waits for any more may still be putting files into it.
+fn remove_folder(path: impl AsRef<Path>) {
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = fs::remove_dir_all(&path) {
+        assert!(Instant::now() < deadline, "{error}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
 }
 
 /// Copies a folder, subfolders included.

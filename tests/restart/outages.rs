@@ -10,111 +10,15 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use sea_orm::{ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection};
 use serde_json::Value;
 use stitchd::store::Store;
 use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{
-    bed_on, counter, face, numbers, publish, rows, say, settings_with, store,
-    support::{
-        Bed, ENVIRONMENT, SOURCE, TestApp,
-        databases::{Backend, on_server, sqlite},
-        eventually,
-        proxy::{Proxy, Wire},
-    },
+    counter, face, numbers, publish, remove_folder, rows, say, settings_with, store,
+    support::{ENVIRONMENT, SOURCE, TestApp, eventually, proxy::Wire},
+    trouble::{Case, cases, cases_with},
 };
-
-/// A way for a database to be of no use.
-enum Trouble {
-    /// Another process holds the file for itself; reads go on, writes wait and fail.
-    Lock {
-        url: String,
-        held: Option<DatabaseConnection>,
-    },
-    /// The way to the server is cut, or swallows everything.
-    Wire(Proxy, Wire),
-}
-
-impl Trouble {
-    async fn begin(&mut self) {
-        match self {
-            Self::Lock { url, held } => {
-                let mut options = ConnectOptions::new(url.as_str());
-                options.max_connections(1);
-                let connection = Database::connect(options).await.unwrap();
-                connection
-                    .execute_unprepared("BEGIN EXCLUSIVE")
-                    .await
-                    .unwrap();
-                *held = Some(connection);
-            }
-            Self::Wire(proxy, wire) => proxy.set(*wire),
-        }
-    }
-
-    async fn end(&mut self) {
-        match self {
-            Self::Lock { held, .. } => {
-                let held = held.take().unwrap();
-                held.execute_unprepared("ROLLBACK").await.unwrap();
-                held.close().await.unwrap();
-            }
-            Self::Wire(proxy, _) => proxy.set(Wire::Pass),
-        }
-    }
-}
-
-/// A bed with a database that can be troubled, and a way round the trouble to look into it.
-struct Case {
-    name: String,
-    bed: Bed,
-    trouble: Trouble,
-    direct: Store,
-    _backend: Backend,
-}
-
-/// Every backend with every trouble it can have.
-async fn cases() -> Vec<Case> {
-    let backend = sqlite();
-    let trouble = Trouble::Lock {
-        url: backend.url.clone(),
-        held: None,
-    };
-    let bed = bed_on(&backend);
-    let mut cases = vec![Case {
-        name: "sqlite locked".to_owned(),
-        direct: store(&backend.url, bed.dir.path()),
-        bed,
-        trouble,
-        _backend: backend,
-    }];
-    for wire in [Wire::Cut, Wire::Blackhole] {
-        cases.extend(cases_with(wire).await);
-    }
-    cases
-}
-
-async fn cases_with(wire: Wire) -> Vec<Case> {
-    let servers = [
-        on_server("postgres", "STITCHD_TEST_POSTGRES"),
-        on_server("mariadb", "STITCHD_TEST_MARIADB"),
-    ];
-    let mut cases = Vec::new();
-    for backend in servers.into_iter().flatten() {
-        let (proxy, url) = Proxy::in_front_of(&backend).await;
-        let mut bed = bed_on(&backend);
-        bed.database_url = url;
-        cases.push(Case {
-            name: format!("{} {wire:?}", backend.name),
-            direct: store(&backend.url, bed.dir.path()),
-            bed,
-            trouble: Trouble::Wire(proxy, wire),
-            _backend: backend,
-        });
-    }
-    cases
-}
 
 /// Reads all the time; gives how many reads there were and how long the slowest took. None may fail.
 fn read_on(app: &TestApp) -> (Arc<AtomicBool>, JoinHandle<(usize, Duration)>) {
@@ -218,7 +122,7 @@ async fn mid_run(mut case: Case) {
     app.stop().await;
 
     // The input in the database is the last one too: without the backup the next start serves the same.
-    fs::remove_dir_all(case.bed.dir.path().join("backup")).unwrap();
+    remove_folder(case.bed.dir.path().join("backup"));
     case.bed.upstream.go_down().await.unwrap();
     let app = case.bed.start().await;
     assert_eq!(face(&app).await, served, "{name}");
@@ -295,7 +199,7 @@ async fn ahead_of_us(mut case: Case) {
     publish(&case.bed, &app, 2, 3).await;
     app.stop().await;
     // Without backup and database this process knows of no number.
-    fs::remove_dir_all(case.bed.dir.path().join("backup")).unwrap();
+    remove_folder(case.bed.dir.path().join("backup"));
     case.trouble.begin().await;
     case.bed
         .upstream

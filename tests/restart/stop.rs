@@ -1,8 +1,6 @@
 //! A stop in order, under load.
 
 use std::{
-    fs,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -19,16 +17,9 @@ use tokio::{
 };
 
 use crate::{
-    say,
+    folder, folder_with, say,
     support::{Bed, ENVIRONMENT, client, eventually, process::Process},
 };
-
-fn folder(bed: &Bed) -> PathBuf {
-    let folder = bed.dir.path().join("settings");
-    fs::create_dir_all(&folder).unwrap();
-    fs::write(folder.join("default.toml"), bed.toml()).unwrap();
-    folder
-}
 
 /// A snapshot too large for the sockets' buffers, which hold up to 4 MB on the sending side.
 fn set_large(bed: &Bed) {
@@ -50,36 +41,52 @@ fn host(url: &str) -> &str {
     url.strip_prefix("http://").unwrap()
 }
 
-/// Asks for the snapshot on one connection, over and over, until the connection is closed between two answers.
+/// Where a stop has got to, as far as clients can know.
+#[derive(Default)]
+struct Stop {
+    /// It may have begun.
+    is_coming: AtomicBool,
+    /// Readiness has told it.
+    is_told: AtomicBool,
+}
+
+/// Asks for the snapshot, over and over, until connections are refused; gives the number of whole answers.
 ///
-/// Gives the number of whole answers. An answer cut short fails.
-async fn keep_asking(host: String, is_stopping: Arc<AtomicBool>, count: Arc<AtomicUsize>) {
-    'connection: loop {
+/// An answer cut short fails, and so does a new connection that ends without an answer. A connection that was used may
+/// end at any time between two answers (RFC 9112 §9.3.1): a request may cross with that. Once the stop is known every
+/// answer says that it is the last on its connection.
+async fn keep_asking(host: String, stop: Arc<Stop>, count: Arc<AtomicUsize>) {
+    loop {
         let Ok(mut stream) = TcpStream::connect(&host).await else {
-            assert!(
-                is_stopping.load(Ordering::SeqCst),
-                "refused before the stop"
-            );
+            let is_coming = stop.is_coming.load(Ordering::SeqCst);
+            assert!(is_coming, "refused before the stop");
             return;
         };
+        let mut is_new = true;
         loop {
+            let is_told = stop.is_told.load(Ordering::SeqCst);
             let request =
                 format!("GET /v1/snapshot/{ENVIRONMENT} HTTP/1.1\r\nHost: {host}\r\n\r\n");
-            if stream.write_all(request.as_bytes()).await.is_err() {
-                continue 'connection;
-            }
-            match read_answer(&mut stream).await {
+            let read = match stream.write_all(request.as_bytes()).await {
+                Ok(()) => read_answer(&mut stream).await,
+                Err(_) => Read::Nothing,
+            };
+            match read {
                 Read::Whole { is_last } => {
                     count.fetch_add(1, Ordering::Relaxed);
+                    assert!(is_last || !is_told, "asked to stay during a stop");
                     if is_last {
-                        continue 'connection;
+                        break;
                     }
                 }
                 Read::Nothing => {
-                    assert!(is_stopping.load(Ordering::SeqCst), "closed before the stop");
-                    continue 'connection;
+                    assert!(!is_new, "a new connection ended without an answer");
+                    let is_coming = stop.is_coming.load(Ordering::SeqCst);
+                    assert!(is_coming, "closed before the stop");
+                    break;
                 }
             }
+            is_new = false;
         }
     }
 }
@@ -88,7 +95,7 @@ enum Read {
     Whole {
         is_last: bool,
     },
-    /// Closed before the first byte: the service never took the request up.
+    /// Closed before the first byte.
     Nothing,
 }
 
@@ -123,14 +130,10 @@ async fn read_answer(stream: &mut TcpStream) -> Read {
 }
 
 /// Four clients that ask all the time.
-async fn put_load(
-    data: &str,
-    is_stopping: &Arc<AtomicBool>,
-    count: &Arc<AtomicUsize>,
-) -> JoinSet<()> {
+async fn put_load(data: &str, stop: &Arc<Stop>, count: &Arc<AtomicUsize>) -> JoinSet<()> {
     let mut readers = JoinSet::new();
     for _ in 0..4 {
-        let (stop, count) = (Arc::clone(is_stopping), Arc::clone(count));
+        let (stop, count) = (Arc::clone(stop), Arc::clone(count));
         readers.spawn(keep_asking(host(data).to_owned(), stop, count));
     }
     eventually("there is load", async || {
@@ -160,7 +163,9 @@ fn check_log(log: &[String]) {
 async fn a_stop_under_load_cuts_nothing_and_a_second_start_is_fine() {
     let bed = Bed::new();
     set_large(&bed);
-    let folder = folder(&bed);
+    // An eighth of it, three seconds, is for clients to see that they have to go.
+    let grace = ("shutdown_grace = \"2s\"", "shutdown_grace = \"24s\"");
+    let folder = folder_with(&bed, &bed.toml().replacen(grace.0, grace.1, 1));
     let mut process = Process::serve(&folder);
     let (data, admin) = (process.data().await, process.admin().await);
     process.logged("published revision 1").await;
@@ -187,10 +192,10 @@ async fn a_stop_under_load_cuts_nothing_and_a_second_start_is_fine() {
     slow.write_all(request.as_bytes()).await.unwrap();
     let mut head = vec![0; 4096];
     let taken = slow.read(&mut head).await.unwrap();
-    let (is_stopping, count) = (Arc::new(AtomicBool::new(false)), Arc::default());
-    let mut readers = put_load(&data, &is_stopping, &count).await;
+    let (stop, count) = (Arc::<Stop>::default(), Arc::default());
+    let mut readers = put_load(&data, &stop, &count).await;
 
-    is_stopping.store(true, Ordering::SeqCst);
+    stop.is_coming.store(true, Ordering::SeqCst);
     let stopping = Instant::now();
     process.signal("TERM");
     while stream.chunk().await.unwrap().is_some() {}
@@ -200,6 +205,13 @@ async fn a_stop_under_load_cuts_nothing_and_a_second_start_is_fine() {
     ));
     let ready = http.get(format!("{admin}/readyz")).send().await.unwrap();
     assert_eq!(ready.status(), 503, "readiness goes first");
+    assert_eq!(ready.headers()["connection"], "close");
+    let answers = count.load(Ordering::Relaxed);
+    stop.is_told.store(true, Ordering::SeqCst);
+    eventually("readers are still answered", async || {
+        (count.load(Ordering::Relaxed) > answers + 4).then_some(())
+    })
+    .await;
     let mut rest = Vec::new();
     slow.read_to_end(&mut rest).await.unwrap();
     head.truncate(taken);
@@ -220,8 +232,11 @@ async fn a_stop_under_load_cuts_nothing_and_a_second_start_is_fine() {
         count.load(Ordering::Relaxed)
     ));
     assert_eq!(status.code(), Some(0));
-    // `shutdown_grace` is 2 s for requests; nothing here needs it.
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(took >= Duration::from_secs(3), "{took:?}");
+    assert!(
+        took < Duration::from_secs(24),
+        "{took:?}: the rest of the grace is not needed"
+    );
     check_log(&process.log());
 
     bed.upstream.go_down().await.unwrap();

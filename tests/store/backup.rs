@@ -1,6 +1,7 @@
 //! The disk backup and the ways in which files get harmed.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -190,6 +191,30 @@ async fn a_name_that_leads_elsewhere_is_refused() {
         assert!(matches!(error, StoreError::Io { .. }), "{name}");
     }
     assert!(files(dir.path()).is_empty());
+}
+
+#[tokio::test]
+async fn revisions_that_are_wanted_stay_beside_the_newest() {
+    let dir = tempfile::tempdir().unwrap();
+    let backup = open(dir.path());
+    for revision in 1..=6 {
+        let row = row(revision, &revision.to_string());
+        let wanted = || BTreeSet::from([2, 99]);
+        backup.write_snapshot_beside(&row, wanted).await.unwrap();
+    }
+    let found = backup.load_snapshot("production").await.unwrap().value;
+    let numbers: Vec<u64> = found.generations.iter().map(|g| g.revision).collect();
+    assert_eq!(numbers, [2, 4, 5, 6]);
+    assert!(found.generations.iter().all(|g| g.bytes > 0));
+    let read = backup.read_snapshot("production", 2).await.unwrap();
+    assert_eq!(read, row(2, "2"));
+    let error = backup.read_snapshot("production", 3).await.unwrap_err();
+    assert!(error.is_lasting(), "{}", error.explain());
+
+    backup.write_snapshot(&row(7, "7")).await.unwrap();
+    let found = backup.load_snapshot("production").await.unwrap().value;
+    let numbers: Vec<u64> = found.generations.iter().map(|g| g.revision).collect();
+    assert_eq!(numbers, [5, 6, 7]);
 }
 
 #[tokio::test]

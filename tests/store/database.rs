@@ -175,10 +175,17 @@ async fn pruning_keeps_the_newest() {
             database.insert_revision(&row(revision, "a")).await.unwrap();
         }
         let prune = async |keep| database.prune_revisions("production", keep).await.unwrap();
+        let lacks = async |revision, keep| {
+            let asked = database.lacks_revision("production", revision, keep);
+            asked.await.unwrap()
+        };
+        assert!(!lacks(3, 9).await && lacks(6, 9).await && lacks(6, 2).await);
         assert_eq!(prune(9).await, 0);
         assert_eq!(prune(2).await, 3, "{}", backend.name);
         let third = database.revision_up_to("production", 3).await.unwrap();
         assert_eq!(third, None);
+        // What was deleted on purpose is not missed, unless more are to be kept now.
+        assert!(!lacks(3, 2).await && lacks(3, 3).await, "{}", backend.name);
         assert_eq!(prune(0).await, 1, "the newest always stays");
         assert_eq!(
             database.highest_revision("production").await.unwrap(),

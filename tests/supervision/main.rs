@@ -13,6 +13,8 @@
 mod support;
 
 #[cfg(feature = "failpoints")]
+mod ends;
+#[cfg(feature = "failpoints")]
 mod fire;
 #[cfg(feature = "failpoints")]
 mod load;

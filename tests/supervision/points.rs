@@ -132,7 +132,7 @@ struct Handler<'a> {
     /// `store.Publish`.
     name: String,
     source: &'a Source,
-    /// The whole `impl`; `None` for one that `lifecycle!` writes.
+    /// The whole `impl`; `None` for one that a macro writes.
     block: Option<Span>,
 }
 
@@ -149,16 +149,22 @@ fn handlers(sources: &[Source]) -> Vec<Handler<'_>> {
                 block: Some(source.block(end)),
             });
         }
-        for end in source.ends_of("lifecycle!(") {
-            let (actor, name) = source.text[end..].split_once(", ").unwrap();
-            let name = name.split('"').nth(1).unwrap();
-            assert_eq!(name, kind(actor), "an actor goes by one name");
-            for message in ["Ping", "Quit"] {
-                found.push(Handler {
-                    name: format!("{name}.{message}"),
-                    source,
-                    block: None,
-                });
+        let written: [(&str, &[&str]); 2] = [
+            ("::ping!(", &["Ping"]),
+            ("::lifecycle!(", &["Ping", "Quit"]),
+        ];
+        for (writer, messages) in written {
+            for end in source.ends_of(writer) {
+                let (actor, name) = source.text[end..].split_once(", ").unwrap();
+                let name = name.split('"').nth(1).unwrap();
+                assert_eq!(name, kind(actor), "an actor goes by one name");
+                for message in messages {
+                    found.push(Handler {
+                        name: format!("{name}.{message}"),
+                        source,
+                        block: None,
+                    });
+                }
             }
         }
     }
@@ -238,10 +244,14 @@ fn lifecycle_handlers_begin_with_a_fail_point_too() {
     let sources = all_sources();
     let is_macro = |source: &&Source| source.text.contains("macro_rules! lifecycle");
     let source = sources.iter().find(is_macro).unwrap();
-    for message in ["Ping", "Quit"] {
-        let point = format!("fail::fail_point!(concat!($name, \".{message}\"));");
-        assert_eq!(source.text.matches(&point).count(), 1);
+    for (message, rest) in [("Ping", ", |_|"), ("Quit", ");")] {
+        let point = format!("fail::fail_point!(concat!($name, \".{message}\"){rest}");
+        assert_eq!(source.text.matches(&point).count(), 1, "{point}");
     }
+    let uses = source
+        .text
+        .matches("$crate::actors::ping! { $actor, $name }");
+    assert_eq!(uses.count(), 1);
 }
 
 #[test]

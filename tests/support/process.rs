@@ -76,6 +76,10 @@ impl Process {
         Self::start(command().arg("--settings").arg(folder).arg("serve"))
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Lines on standard output so far.
     pub fn out(&self) -> Vec<String> {
         self.out.lock().clone()
@@ -145,10 +149,13 @@ impl Process {
         assert!(sent.unwrap().success());
     }
 
-    /// Ends it at once, as a power cut would.
+    /// Ends it at once, as a power cut would; its log is whole when this returns.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        for reader in self.readers.drain(..) {
+            reader.join().unwrap();
+        }
     }
 
     pub fn is_running(&mut self) -> bool {

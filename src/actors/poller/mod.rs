@@ -2,7 +2,8 @@
 //!
 //! Owns the schedule and nothing else: fetching is `ClientActor`'s, meaning is `ConfigServiceActor`'s. At most one poll is
 //! in flight and at most one waits: a poll forced during a poll waits for the *next* one, so that it sees what was
-//! changed before the call. After a failure the wait doubles up to `failure_backoff_max`; one success resets it.
+//! changed before the call. After a failure the wait doubles up to `failure_backoff_max`; one success resets it. A part
+//! that was refused for good is left alone as long, unless somebody asks.
 //!
 //! Messages in: [`Pause`], [`Resume`], [`ForcePoll`], [`UpstreamChanged`], [`GetPollerStatus`]. Messages out: `Fetch`,
 //! `Follow`, `Unfollow` to the `ClientActor`, `Ingest` to the `ConfigServiceActor`, `SaveSourceState` to the `StoreActor`.
@@ -31,7 +32,7 @@ pub use self::messages::{
     UpstreamChanged,
 };
 use super::{
-    MAILBOX, Ping, Quit,
+    MAILBOX, Quit,
     client::{ClientActor, Fetch, Follow, Unfollow},
     config_service::{ConfigServiceActor, Ingest, IngestReport},
     slot::Slot,
@@ -41,7 +42,7 @@ use crate::{
     clock,
     metrics::Metrics,
     settings,
-    sources::{FetchError, Fetched, PartOutcome},
+    sources::{Asking, FetchError, Fetched, PartOutcome},
 };
 
 /// Longest time the funnel may take for one input; a large payload on a slow machine stays far below.
@@ -77,6 +78,8 @@ pub struct PollerActor {
     next_waiters: Vec<oneshot::Sender<PollReport>>,
     /// News came during a poll: poll again after it.
     is_changed: bool,
+    /// Somebody resumed: the next poll asks for refused parts too.
+    is_resumed: bool,
 }
 
 /// The poll in flight.
@@ -106,6 +109,7 @@ impl PollerActor {
             poll: None,
             next_waiters: Vec::new(),
             is_changed: false,
+            is_resumed: false,
         }
     }
 
@@ -150,9 +154,12 @@ impl PollerActor {
         let (client, validators) = (Arc::clone(&self.links.client), self.memory.begin_attempt());
         let sequence = self.memory.next_sequence();
         let limit = schedule::fetch_limit(&self.settings.poll);
+        let is_forced = !waiters.is_empty();
+        let is_wanted = std::mem::take(&mut self.is_resumed) || is_forced;
+        let asking = if is_wanted { Asking::All } else { Asking::Due };
         let fetch = async move {
             fail::fail_point!("poller.fetch_future");
-            client.ask_again(Fetch { validators }, limit).await
+            client.ask_again(Fetch { validators, asking }, limit).await
         };
         let fetch = fetch.instrument(debug_span!("fetch", source.id = %self.id));
         let fetched = wrap_future::<_, Self>(fetch).map(|answer, this, ctx| match answer {
@@ -160,7 +167,6 @@ impl PollerActor {
             Ok(Err(error)) => this.on_nothing(&error.to_string(), Some(&error), ctx),
             Err(error) => this.on_nothing(&error.to_string(), None, ctx),
         });
-        let is_forced = !waiters.is_empty();
         let handle = ctx.spawn(fetched);
         self.poll = Some(PollUnderWay {
             started: Instant::now(),
@@ -266,10 +272,11 @@ impl PollerActor {
         }
         let is_failed = ended.outcome == Outcome::Failed;
         let failing = is_failed.then(|| self.memory.failure_streak());
+        let mut errors = poll.fetch_errors.iter();
         let wait = schedule::next_wait(
             &self.settings.poll,
             failing,
-            is_permanent,
+            is_permanent && errors.all(|(_, error)| error.is_permanent()),
             retry_after,
             super::random::unit(),
         );
@@ -357,6 +364,7 @@ impl PollerActor {
         }
         self.memory.set_paused(None);
         self.links.metrics.source_paused(&self.id, false);
+        self.is_resumed = true;
         if self.state() == RunState::Running {
             match self.poll {
                 Some(_) => self.is_changed = true,
@@ -395,13 +403,7 @@ impl Actor for PollerActor {
     }
 }
 
-impl Handler<Ping> for PollerActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Ping, _: &mut Context<Self>) {
-        fail::fail_point!("poller.Ping");
-    }
-}
+super::ping!(PollerActor, "poller");
 
 impl Handler<Quit> for PollerActor {
     type Result = ();

@@ -16,7 +16,8 @@ pub(super) fn fetch_limit(poll: &Poll) -> Duration {
 
 /// Time until the next poll.
 ///
-/// `failing`: how many polls in a row have failed. `unit`: a random number in 0..1.
+/// `failing`: how many polls in a row have failed. `is_permanent`: none of what failed heals by itself. `unit`: a random
+/// number in 0..1.
 pub(super) fn next_wait(
     poll: &Poll,
     failing: Option<u32>,

@@ -10,8 +10,9 @@ use super::{
     memory::{Half, StoreMemory},
     publish::row_of,
     restore,
+    waiting::WaitingRevision,
 };
-use crate::store::{AuditEntry, Inserted, StoreError};
+use crate::store::{AuditEntry, Inserted, RevisionRow, StoreError};
 
 /// Audit lines written at once.
 const AUDIT_BATCH: usize = 200;
@@ -23,6 +24,15 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// The database is away or refuses: the rest of the flush would fare no better.
 struct Away;
+
+/// What is to be done about a revision that waits.
+enum Row {
+    Insert(Box<RevisionRow>),
+    /// The database has it, or never will.
+    Done,
+    /// The disk did not give it.
+    Later,
+}
 
 impl StoreContext {
     /// Announces what was restored at start, so that readers find it.
@@ -82,22 +92,9 @@ impl StoreContext {
         }
     }
 
+    /// Inputs first: a start would undo a revision that was stored without them.
     async fn flush_to_backup(&self) {
         let backup = self.store.backup();
-        for (snapshot, copies) in self.memory.unwritten_snapshots() {
-            if copies.in_backup {
-                continue;
-            }
-            let name = &snapshot.environment;
-            let written = backup
-                .write_snapshot(&row_of(&snapshot, copies.value))
-                .await;
-            if written.is_ok() {
-                self.memory
-                    .snapshot_written(name, snapshot.revision, Half::Backup);
-            }
-            self.report(Half::Backup, written.as_ref().copied());
-        }
         for input in self.memory.unwritten_inputs() {
             if input.in_backup {
                 continue;
@@ -108,7 +105,29 @@ impl StoreContext {
             }
             self.report(Half::Backup, written.as_ref().copied());
         }
+        for row in self.memory.waiting_rows() {
+            if self.write_to_backup(&row).await {
+                self.memory.waiting_in_backup(&row);
+            }
+        }
+        for (snapshot, copies) in self.memory.unwritten_snapshots() {
+            if copies.in_backup {
+                continue;
+            }
+            let (name, revision) = (&snapshot.environment, snapshot.revision);
+            if self.write_to_backup(&row_of(&snapshot, copies.value)).await {
+                self.memory.snapshot_written(name, revision, Half::Backup);
+            }
+        }
         self.write_states_to_backup().await;
+    }
+
+    async fn write_to_backup(&self, row: &RevisionRow) -> bool {
+        let lacking = self.memory.lacking(&row.environment);
+        let backup = self.store.backup();
+        let written = backup.write_snapshot_beside(row, lacking).await;
+        self.report(Half::Backup, written.as_ref().copied());
+        written.is_ok()
     }
 
     /// States alone: a pause must be durable before it is acknowledged.
@@ -133,12 +152,15 @@ impl StoreContext {
             self.check(database.ping().await)?;
         }
         let mut too_large = None;
-        while let Some(row) = self.memory.first_waiting() {
-            // A number that somebody else has taken meanwhile stays theirs; this one was replaced long since. What is too
-            // large stays out of the history for good.
-            self.check_size(database.insert_revision(&row).await, &mut None)?;
-            self.memory.waiting_written(&row);
+        for input in self.memory.unwritten_inputs() {
+            if !input.in_database {
+                let written = database.upsert_input(&input.value).await;
+                if self.check_size(written, &mut too_large)?.is_some() {
+                    self.memory.input_written(&input.value, Half::Database);
+                }
+            }
         }
+        self.flush_waiting().await?;
         for (snapshot, copies) in self.memory.unwritten_snapshots() {
             if !copies.in_database {
                 let inserted = database
@@ -173,14 +195,6 @@ impl StoreContext {
             )?;
             self.memory.set_pruned(&snapshot);
         }
-        for input in self.memory.unwritten_inputs() {
-            if !input.in_database {
-                let written = database.upsert_input(&input.value).await;
-                if self.check_size(written, &mut too_large)?.is_some() {
-                    self.memory.input_written(&input.value, Half::Database);
-                }
-            }
-        }
         for state in self.memory.unwritten_states() {
             if !state.in_database {
                 self.check(database.upsert_state(&state.value).await)?;
@@ -194,6 +208,67 @@ impl StoreContext {
             }
             self.check(database.append_audit(&entries).await)?;
             self.memory.audit_written(&entries);
+        }
+    }
+
+    /// Brings into the history what was replaced before the database had it, in this process or one that was killed.
+    async fn flush_waiting(&self) -> Result<(), Away> {
+        while let Some(waiting) = self.memory.first_waiting() {
+            match self.waiting_row(&waiting).await? {
+                Row::Insert(row) => {
+                    let inserted = self.store.database().insert_revision(&row).await;
+                    // A number that somebody else has taken meanwhile stays theirs; this one was replaced long since.
+                    match self.check_size(inserted, &mut None)? {
+                        Some(inserted) => debug!("{row:?} waited for the history: {inserted:?}"),
+                        // It stays out of the history for good.
+                        None => self.metrics.revision_lost(),
+                    }
+                }
+                Row::Done => {}
+                Row::Later => return Ok(()),
+            }
+            self.memory.waiting_written(&waiting);
+        }
+        Ok(())
+    }
+
+    async fn waiting_row(&self, waiting: &WaitingRevision) -> Result<Row, Away> {
+        if let Some(row) = &waiting.row {
+            return Ok(Row::Insert(Box::new(row.clone())));
+        }
+        let (name, revision) = (&*waiting.environment, waiting.revision);
+        let keep = self.settings.keep_revisions;
+        let asked = self
+            .store
+            .database()
+            .lacks_revision(name, revision, keep)
+            .await;
+        if !self.check(asked)? {
+            return Ok(Row::Done);
+        }
+        match self.store.backup().read_snapshot(name, revision).await {
+            Ok(row) => {
+                info!(
+                    environment = name,
+                    revision,
+                    "revision {revision} of {name} comes into the history from the backup"
+                );
+                Ok(Row::Insert(Box::new(row)))
+            }
+            Err(failure) if failure.is_lasting() => {
+                warn!(
+                    environment = name,
+                    revision,
+                    "revision {revision} of {name} will be missing from the history: {}",
+                    failure.explain()
+                );
+                self.metrics.revision_lost();
+                Ok(Row::Done)
+            }
+            Err(failure) => {
+                self.report(Half::Backup, Err(&failure));
+                Ok(Row::Later)
+            }
         }
     }
 

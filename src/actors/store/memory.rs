@@ -3,27 +3,24 @@
 //! One lock, held for moments and never across an await.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{AuditLine, AuditRecord, StoreStatus, StoredEnvironment};
+use super::{
+    AuditLine, AuditRecord, StoreStatus, StoredEnvironment,
+    audit_queue::AuditQueue,
+    waiting::{Waiting, WaitingRevision},
+};
 use crate::{
     actors::poller::SourceState,
     clock,
     model::Snapshot,
     store::{AuditEntry, PackedInput, RevisionRow, StoredState},
 };
-
-/// Revisions kept for a database that is away; older ones are then missing from its history.
-const WAITING_REVISIONS_MAX: usize = 64;
-/// Audit lines kept for a database that is away.
-const WAITING_AUDIT_MAX: usize = 10_000;
-/// Audit lines listed from memory while the database is away.
-const RECENT_AUDIT_MAX: usize = 200;
 
 /// Something with two copies to write.
 #[derive(Clone)]
@@ -76,19 +73,18 @@ struct Inner {
     inputs: BTreeMap<String, TwoCopies<Arc<PackedInput>>>,
     states: BTreeMap<String, TwoCopies<StoredState>>,
     /// Replaced before the database had them.
-    waiting: VecDeque<RevisionRow>,
-    audit: VecDeque<AuditEntry>,
-    recent_audit: VecDeque<AuditRecord>,
+    waiting: Waiting,
+    audit: AuditQueue,
     database: HalfHealth,
     backup: HalfHealth,
     /// The database was never read: what it holds is still to be taken in.
     is_database_unread: bool,
 }
 
-/// Shared by all incarnations of the `StoreActor`.
-#[derive(Default)]
+/// Shared by all incarnations of the `StoreActor`; clones share it too.
+#[derive(Clone, Default)]
 pub struct StoreMemory {
-    inner: Mutex<Inner>,
+    inner: Arc<Mutex<Inner>>,
 }
 
 impl StoreMemory {
@@ -180,7 +176,7 @@ impl StoreMemory {
         &self,
         snapshot: Arc<Snapshot>,
         copies: TwoCopies<Bytes>,
-        row_of_old: Option<RevisionRow>,
+        old: Option<WaitingRevision>,
     ) {
         let mut inner = self.inner.lock();
         let environment = Arc::clone(&snapshot.environment);
@@ -195,11 +191,8 @@ impl StoreMemory {
                 is_pruned: false,
             },
         );
-        if let Some(row) = row_of_old {
-            inner.waiting.push_back(row);
-            while inner.waiting.len() > WAITING_REVISIONS_MAX {
-                inner.waiting.pop_front();
-            }
+        if let Some(old) = old {
+            inner.waiting.add(old);
         }
     }
 
@@ -219,13 +212,13 @@ impl StoreMemory {
     pub(super) fn unwritten_in_database(
         &self,
         environment: &str,
-    ) -> Option<(Arc<Snapshot>, Bytes)> {
+    ) -> Option<(Arc<Snapshot>, TwoCopies<Bytes>)> {
         let inner = self.inner.lock();
         let current = inner
             .current
             .get(environment)
             .filter(|current| !current.copies.in_database)?;
-        Some((Arc::clone(&current.snapshot), current.copies.value.clone()))
+        Some((Arc::clone(&current.snapshot), current.copies.clone()))
     }
 
     pub(super) fn snapshot_written(&self, environment: &str, revision: u64, half: Half) {
@@ -274,14 +267,60 @@ impl StoreMemory {
             .is_some_and(|current| current.copies.missing() < 2)
     }
 
-    /// Takes the oldest revision that the database lacks.
-    pub(super) fn first_waiting(&self) -> Option<RevisionRow> {
-        self.inner.lock().waiting.front().cloned()
+    /// A revision found in the backup: whether the database has it is still to be asked.
+    pub(super) fn add_waiting(&self, waiting: WaitingRevision) {
+        self.inner.lock().waiting.add(waiting);
     }
 
-    /// Takes a row off, unless the bound did so meanwhile.
-    pub(super) fn waiting_written(&self, row: &RevisionRow) {
-        drop(self.inner.lock().waiting.pop_front_if(|first| first == row));
+    /// Drops what waits beyond the bounds, and gives it.
+    pub(super) fn shed_waiting(&self, generations: usize) -> Vec<WaitingRevision> {
+        self.inner.lock().waiting.shed(generations)
+    }
+
+    /// The oldest revision that the database may lack.
+    pub(super) fn first_waiting(&self) -> Option<WaitingRevision> {
+        self.inner.lock().waiting.first()
+    }
+
+    /// Takes a revision off; one more in the history means one to be cut off its end.
+    pub(super) fn waiting_written(&self, waiting: &WaitingRevision) {
+        let mut inner = self.inner.lock();
+        inner.waiting.remove(&waiting.environment, waiting.revision);
+        if let Some(current) = inner.current.get_mut(&waiting.environment) {
+            current.is_pruned = false;
+        }
+    }
+
+    /// Replaced revisions that no half has.
+    pub(super) fn waiting_rows(&self) -> Vec<RevisionRow> {
+        self.inner.lock().waiting.rows()
+    }
+
+    pub(super) fn waiting_in_backup(&self, row: &RevisionRow) {
+        self.inner.lock().waiting.set_in_backup(row);
+    }
+
+    /// Asks, whenever it is called, for the numbers that the database lacks: their files must stay.
+    pub(super) fn lacking(&self, environment: &str) -> impl Fn() -> BTreeSet<u64> + Send + 'static {
+        let (inner, environment) = (Arc::clone(&self.inner), environment.to_owned());
+        move || {
+            let inner = inner.lock();
+            let mut numbers = inner.waiting.numbers(&environment);
+            let current = inner.current.get(environment.as_str());
+            numbers.extend(
+                current
+                    .filter(|current| !current.copies.in_database)
+                    .map(|current| current.snapshot.revision),
+            );
+            numbers
+        }
+    }
+
+    /// Whether an input of one of these sources has no copy at all.
+    pub(super) fn has_unsaved_input(&self, sources: &[String]) -> bool {
+        let inner = self.inner.lock();
+        let mut inputs = sources.iter().filter_map(|id| inner.inputs.get(id));
+        inputs.any(|input| input.missing() == 2)
     }
 
     pub(super) fn set_input(&self, input: Arc<PackedInput>) {
@@ -370,58 +409,21 @@ impl StoreMemory {
 
     /// Queues an audit line; `false` when the queue is full and the line is only logged.
     pub(super) fn queue_audit(&self, record: AuditRecord) -> bool {
-        let mut inner = self.inner.lock();
-        inner.recent_audit.push_front(record.clone());
-        inner.recent_audit.truncate(RECENT_AUDIT_MAX);
-        if inner.audit.len() >= WAITING_AUDIT_MAX {
-            return false;
-        }
-        inner.audit.push_back(AuditEntry {
-            uid: uuid::Uuid::new_v4().to_string(),
-            at_ms: record.at_ms,
-            actor: record.actor,
-            role: record.role,
-            action: record.action,
-            target: record.target,
-            reason: record.reason,
-            result: record.result,
-        });
-        true
+        self.inner.lock().audit.queue(record)
     }
 
     pub(super) fn first_audit(&self, number: usize) -> Vec<AuditEntry> {
-        self.inner
-            .lock()
-            .audit
-            .iter()
-            .take(number)
-            .cloned()
-            .collect()
+        self.inner.lock().audit.first(number)
     }
 
     /// Takes written lines off the queue; lines queued meanwhile stay.
     pub(super) fn audit_written(&self, written: &[AuditEntry]) {
-        let mut inner = self.inner.lock();
-        for entry in written {
-            drop(inner.audit.pop_front_if(|first| first.uid == entry.uid));
-        }
+        self.inner.lock().audit.remove(written);
     }
 
     /// Lines known without the database, newest first; all recent ones, or only those not written yet.
     pub(super) fn audit_lines(&self, only_unwritten: bool) -> Vec<AuditLine> {
-        let inner = self.inner.lock();
-        let number = if only_unwritten {
-            inner.audit.len()
-        } else {
-            RECENT_AUDIT_MAX
-        };
-        let recent = inner.recent_audit.iter().take(number);
-        recent
-            .map(|record| AuditLine {
-                id: None,
-                record: record.clone(),
-            })
-            .collect()
+        self.inner.lock().audit.lines(only_unwritten)
     }
 
     /// Notes how a half fared; `true` when that changed.

@@ -10,10 +10,12 @@
 //! neither database nor backup can be written. What could not be written is written by the flush, which a timer starts
 //! again for ever. `Quit` flushes once more before it answers.
 
+mod audit_queue;
 mod flush;
 mod memory;
 mod publish;
 mod restore;
+mod waiting;
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,7 +27,7 @@ use bytes::Bytes;
 use tracing::{Instrument as _, debug_span};
 
 pub use self::memory::StoreMemory;
-use super::{Ping, Quit, board::Board, poller::SourceState};
+use super::{Quit, board::Board, poller::SourceState};
 use crate::{
     metrics::Metrics,
     model::{Candidate, Snapshot},
@@ -265,13 +267,7 @@ impl Actor for StoreActor {
     }
 }
 
-impl Handler<Ping> for StoreActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Ping, _: &mut Context<Self>) {
-        fail::fail_point!("store.Ping");
-    }
-}
+super::ping!(StoreActor, "store");
 
 impl Handler<Quit> for StoreActor {
     // Other messages may still come while the last things are written; then the actor stops itself.

@@ -4,11 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use super::{
     Published, StoreContext,
     memory::{Half, TwoCopies},
+    waiting::WaitingRevision,
 };
 use crate::{
     clock,
@@ -21,6 +22,9 @@ use crate::{
 const DURABLE_LIMIT: Duration = Duration::from_millis(250);
 /// The database's part of that time; the rest is for the backup.
 const DATABASE_LIMIT: Duration = Duration::from_millis(150);
+/// How long an input waits for its first durable copy. Longer than a revision: without it no revision is durable, and
+/// nobody reads it yet.
+const INPUT_LIMIT: Duration = Duration::from_secs(1);
 
 impl StoreContext {
     /// Makes a candidate current. Never fails: without database and backup it is served all the same.
@@ -81,6 +85,8 @@ impl StoreContext {
     }
 
     /// Allots a number and waits, within the limit, for one durable copy under it.
+    ///
+    /// A revision is stored after the inputs it was made of: a start stitches those, and would undo it.
     async fn store_first_copy(
         &self,
         candidate: &Candidate,
@@ -89,6 +95,10 @@ impl StoreContext {
     ) -> (u64, TwoCopies<Bytes>) {
         let mut revision = self.memory.highest(&candidate.environment) + 1;
         let mut copies = TwoCopies::unwritten(packed.clone());
+        if self.memory.has_unsaved_input(&candidate.meta.sources) {
+            not_durable(&candidate.environment, revision);
+            return (revision, copies);
+        }
         while self.memory.is_well(Half::Database) {
             let row = RevisionRow::new(candidate, revision, packed.clone());
             let insert = self.store.database().insert_revision(&row);
@@ -108,7 +118,8 @@ impl StoreContext {
             }
         }
         let row = RevisionRow::new(candidate, revision, packed);
-        let backup = self.store.backup().write_snapshot(&row);
+        let lacking = self.memory.lacking(&candidate.environment);
+        let backup = self.store.backup().write_snapshot_beside(&row, lacking);
         match timeout_at(started + DURABLE_LIMIT, backup).await {
             Ok(Ok(())) => {
                 copies.in_backup = true;
@@ -118,11 +129,7 @@ impl StoreContext {
             Err(_) => {}
         }
         if !copies.in_backup {
-            let name = &*candidate.environment;
-            error!(
-                environment = name,
-                revision, "revision {revision} of {name} is served without a durable copy"
-            );
+            not_durable(&candidate.environment, revision);
         }
         (revision, copies)
     }
@@ -142,7 +149,7 @@ impl StoreContext {
                 self.memory.input_written(input, Half::Database);
             }
         };
-        if timeout_at(Instant::now() + DURABLE_LIMIT, first)
+        if timeout_at(Instant::now() + INPUT_LIMIT, first)
             .await
             .is_err()
         {
@@ -155,10 +162,29 @@ impl StoreContext {
         let snapshot = Arc::new(snapshot);
         let environment = Arc::clone(&snapshot.environment);
         let replaced = self.memory.unwritten_in_database(&environment);
-        let row_of_old = replaced.map(|(old, packed)| row_of(&old, packed));
-        self.memory
-            .set_current(Arc::clone(&snapshot), copies, row_of_old);
+        let old = replaced.map(|(old, copies)| WaitingRevision {
+            environment: Arc::clone(&environment),
+            revision: old.revision,
+            bytes: copies.value.len() as u64,
+            row: (!copies.in_backup).then(|| row_of(&old, copies.value)),
+        });
+        self.memory.set_current(Arc::clone(&snapshot), copies, old);
+        self.shed_waiting();
         self.announce(&snapshot);
+    }
+
+    /// Keeps what waits for the database within its bounds.
+    fn shed_waiting(&self) {
+        let generations = self.store.backup().generations();
+        for dropped in self.memory.shed_waiting(generations) {
+            let (name, revision) = (&*dropped.environment, dropped.revision);
+            self.metrics.revision_lost();
+            warn!(
+                environment = name,
+                revision,
+                "revision {revision} of {name} will be missing from the history: too many wait for the database"
+            );
+        }
     }
 
     pub(super) fn announce(&self, snapshot: &Arc<Snapshot>) {
@@ -213,6 +239,13 @@ impl StoreContext {
             Err(_) => {}
         }
     }
+}
+
+fn not_durable(name: &str, revision: u64) {
+    error!(
+        environment = name,
+        revision, "revision {revision} of {name} is served without a durable copy"
+    );
 }
 
 /// The database row of a snapshot that was published before the database took it.

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use super::memory::{Half, StoreMemory};
+use super::{
+    memory::{Half, StoreMemory},
+    waiting::WaitingRevision,
+};
 use crate::store::{Loaded, LoadedEnvironment, Side};
 
 impl StoreMemory {
@@ -53,6 +56,21 @@ pub(super) fn absorb(memory: &StoreMemory, loaded: Loaded) {
 
 fn absorb_environment(memory: &StoreMemory, name: &Arc<str>, found: LoadedEnvironment) {
     memory.raise_highest(name, found.highest);
+    // The one that becomes current is written like any current one.
+    let is_current = |revision: u64| {
+        let stored = found.current.as_ref();
+        stored.is_some_and(|stored| stored.revision == revision && !found.is_diverged)
+    };
+    for generation in &found.generations {
+        if !is_current(generation.revision) {
+            memory.add_waiting(WaitingRevision {
+                environment: Arc::clone(name),
+                revision: generation.revision,
+                bytes: generation.bytes,
+                row: None,
+            });
+        }
+    }
     let Some(stored) = found.current.filter(|_| memory.current(name).is_none()) else {
         return;
     };

@@ -141,6 +141,9 @@ where
             let is_over = exit == Exit::Quit || last_tries > LAST_TRIES;
             self.slot
                 .withdraw(if is_over { Health::Ended } else { Health::Down });
+            if exit == Exit::Hung {
+                self.slot.give_up();
+            }
             self.metrics.actor_up(self.slot.name(), false);
             if is_over || !exit.spares_arbiter() {
                 self.abandon_arbiter();
