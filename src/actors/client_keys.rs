@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use crate::{
+    eval::Dialect,
     model::{
         Snapshot,
         snapshot::{connection_document, connection_of},
@@ -33,6 +34,8 @@ pub struct ClientKey {
     pub document: Arc<str>,
     /// Whether its SDKs have features evaluated remotely; then nobody gets the document itself.
     pub is_remote_eval: bool,
+    /// Dialect in which its users are evaluated; `None`: the route's own.
+    pub dialect: Option<Dialect>,
 }
 
 /// Where a client key comes from.
@@ -150,6 +153,7 @@ impl ClientKeys {
                     environment: Arc::clone(&source.environment),
                     document: connection_document(&key, connection.remote_eval),
                     is_remote_eval: connection.remote_eval,
+                    dialect: connection.dialect.map(super::board::dialect),
                     origin: Some(Origin {
                         source: Arc::clone(&source.id),
                         connection: connection.clone(),
@@ -175,6 +179,7 @@ impl ClientKeys {
                     origin: None,
                     document: connection_document(key, *is_remote_eval),
                     is_remote_eval: *is_remote_eval,
+                    dialect: None,
                 })
             });
         }

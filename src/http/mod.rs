@@ -227,6 +227,15 @@ pub const ROUTES: &[Route] = &[
         )
     },
     Route {
+        methods: POST,
+        ..open(
+            Plane::Data,
+            "/api/eval/{client_key}",
+            "a connection's payload, evaluated for one user",
+            || web::route().to(growthbook::eval::evaluate),
+        )
+    },
+    Route {
         methods: GET,
         ..open(
             Plane::Data,

@@ -41,6 +41,15 @@ pub(in crate::http) enum GrowthbookError {
     /// A push that is signed and no payload.
     #[error("the payload was refused: {0}")]
     Refused(String),
+    /// The connection's SDKs evaluate by themselves.
+    #[error("Failed to get features (remote eval required)")]
+    RemoteEvalRequired,
+    /// The request cannot be understood; the text says why, and holds nothing of what it says about a person.
+    #[error("Invalid input")]
+    InvalidInput(String),
+    /// The request is longer than so many bytes.
+    #[error("Request body too large")]
+    BodyTooLarge(usize),
     /// Shared with our own routes.
     #[error(transparent)]
     Api(#[from] ApiError),
@@ -63,7 +72,14 @@ impl GrowthbookError {
             return error.respond_with(members, request_id);
         }
         let status = self.status_code();
-        let body = json!({ "status": status.as_u16(), "error": self.to_string() });
+        let mut body = json!({ "status": status.as_u16(), "error": self.to_string() });
+        match self {
+            Self::InvalidInput(reason) => body["detail"] = json!(reason),
+            Self::BodyTooLarge(limit) => {
+                body["detail"] = json!(format!("send at most {limit} bytes"));
+            }
+            _ => {}
+        }
         let mut response = HttpResponse::build(status);
         response
             .insert_header((header::CACHE_CONTROL, "no-store"))
@@ -82,10 +98,13 @@ impl ResponseError for GrowthbookError {
             | Self::RemoteEvalOnly
             | Self::MissingSigningKey
             | Self::MissingWebhookSecret
-            | Self::Refused(_) => StatusCode::BAD_REQUEST,
+            | Self::Refused(_)
+            | Self::RemoteEvalRequired
+            | Self::InvalidInput(_) => StatusCode::BAD_REQUEST,
             Self::KeyRequired | Self::BadSignature | Self::OutsideTolerance => {
                 StatusCode::UNAUTHORIZED
             }
+            Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Api(error) => error.status_code(),
         }
     }
