@@ -34,6 +34,8 @@
 //! | `stitchd_consumers` | pollers remembered by name (bounded) |
 //! | `stitchd_type_mismatches_total{type}` | features asked for as this type that have a value of another |
 
+mod incoming;
+
 use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
@@ -139,11 +141,6 @@ pub struct Metrics {
     type_mismatches: Family<TypeLabel, Counter>,
     /// Encoding walks every family; two scrapes at once take turns.
     encoding: Mutex<()>,
-}
-
-fn count(family: &Family<PollLabels, Counter>, source: &str, outcome: &'static str) {
-    let source = source.to_owned();
-    family.get_or_create(&PollLabels { source, outcome }).inc();
 }
 
 fn histogram() -> Histogram {
@@ -456,23 +453,6 @@ impl Metrics {
     /// An event stream was refused.
     pub fn stream_refused(&self) {
         self.streams_refused.inc();
-    }
-
-    /// A payload was pushed for a source.
-    pub fn pushed(&self, source: &str, outcome: &'static str) {
-        count(&self.pushes, source, outcome);
-    }
-
-    /// A webhook came for a source.
-    pub fn webhook(&self, source: &str, outcome: &'static str) {
-        count(&self.webhooks, source, outcome);
-    }
-
-    /// A connection was ended because its peer took no data.
-    pub fn connection_blocked(&self, plane: &'static str) {
-        self.connections_blocked
-            .get_or_create(&PlaneLabel { plane })
-            .inc();
     }
 
     /// Whether the last database call succeeded.
