@@ -10,7 +10,7 @@ use growthbook_rust::{
     model_public::GrowthBookAttribute,
 };
 use serde_json::{Map, Value, json};
-use stitchd::eval::{Compiled, Context, Definitions, Dialect};
+use stitchd::eval::{Compiled, Context, Definitions, Dialect, Environment, environment::Forced};
 
 /// How many features the "all features" case has.
 const MANY: usize = 1_000;
@@ -152,6 +152,31 @@ fn compare(report: &mut Report, attributes: &Map<String, Value>) {
     );
 }
 
+/// Assigning a unit to fifty experiments, each targeted at two attributes, and writing the answer down.
+fn deciding(attributes: &Map<String, Value>) -> f64 {
+    let feature = |number: usize| {
+        let key = format!("experiment-{number:02}");
+        let rule = json!({
+            "key": key, "hashVersion": 2, "variations": ["control", "treatment"], "weights": [0.5, 0.5],
+            "condition": {"country": {"$in": ["US", "DE"]}, "plan": {"$ne": "trial"}},
+            "meta": [{"key": "control"}, {"key": "treatment"}]});
+        (key, json!({"defaultValue": "control", "rules": [rule]}))
+    };
+    let features: Map<String, Value> = (0..50).map(feature).collect();
+    let document = json!({ "features": features }).to_string();
+    let environment = Environment::new(document.as_bytes(), Dialect::Strict).expect("a snapshot");
+    let context = Context::new(attributes);
+    let (forced, mut out) = (
+        Forced::default(),
+        Vec::with_capacity(environment.answer_bytes()),
+    );
+    assert_eq!(environment.assign(&context, None, &forced, &mut out), 50);
+    micros(|| {
+        out.clear();
+        black_box(environment.assign(black_box(&context), None, &forced, &mut out));
+    })
+}
+
 fn main() -> ExitCode {
     let payload = payload(&kinds(1_000), MANY);
     let compiled = Compiled::new(Definitions::from_payload(&payload), Dialect::Strict);
@@ -171,6 +196,7 @@ fn main() -> ExitCode {
     );
     report.at_most("eval/split", ours(&compiled, &context, "split"), 0.3);
     report.at_most("eval/thousand-features", all, 1_000.0);
+    report.at_most("eval/decide-50", deciding(&attributes), 5.0);
     compare(&mut report, &attributes);
     ExitCode::from(u8::from(report.failed))
 }

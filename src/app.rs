@@ -23,17 +23,18 @@ use tracing::{info, warn};
 
 use crate::{
     actors::{
-        Board, ClientSlot, Handles, Member, PollerSlot, Slot, SourceHandles,
+        Board, ClientSlot, Handles, Member, PollerSlot, Slot, SourceHandles, StickyLink,
         client::ClientActor,
         config_service::{ConfigLinks, ConfigMemory, ConfigServiceActor},
         poller::{PollerActor, PollerLinks, PollerMemory},
+        sticky::StickyActor,
         store::{StoreActor, StoreContext, StoreMemory},
         supervisor::{Policy, SupervisorActor, Tree, supervise_supervisor},
     },
     http::{Door, Shared, admin_server, data_server},
     metrics::Metrics,
     settings::{Settings, Source, SourceKind},
-    store::Store,
+    store::{StickyStore, Store},
 };
 
 /// Connections that the kernel holds while all workers are busy.
@@ -92,7 +93,11 @@ impl App {
             .map(|cell| cell.name.to_string())
             .collect();
         let memory = StoreMemory::restored(store.load(&environments).await?);
-        let (handles, tree) = build(&settings, policy, &board, &metrics, store, memory);
+        let sticky = store.sticky_buckets(&settings.sticky_buckets)?;
+        let (mut handles, mut tree) = build(&settings, policy, &board, &metrics, store, memory);
+        if let Some(sticky) = sticky {
+            add_sticky(&mut handles, &mut tree, &settings, sticky, &metrics);
+        }
         let tree = Arc::new(tree);
         let supervisor = start_supervisor(&handles, &tree);
         until_up(&handles).await;
@@ -282,6 +287,7 @@ fn build(
         store: store_slot,
         config: config_slot,
         supervisor: Slot::<SupervisorActor>::new("supervisor", ""),
+        sticky: None,
         sources: Arc::new(sources),
         members: Arc::new(Vec::new()),
     };
@@ -313,6 +319,24 @@ fn add_source(
         PollerActor::new(Arc::clone(&made_from), Arc::clone(&memory), links.clone())
     });
     (client, poller)
+}
+
+/// Adds the actor that keeps sticky buckets, and the link to it.
+fn add_sticky(
+    handles: &mut Handles,
+    tree: &mut Tree,
+    settings: &Settings,
+    store: StickyStore,
+    metrics: &Arc<Metrics>,
+) {
+    let slot = Slot::<StickyActor>::new("sticky", "");
+    let timeout = settings.sticky_buckets.timeout;
+    let link = StickyLink::new(Arc::clone(&slot), timeout, Arc::clone(metrics));
+    let told = link.clone();
+    tree.add(&slot, move || StickyActor::new(store.clone(), &told));
+    let members = handles.members.iter().cloned();
+    handles.members = Arc::new(members.chain([slot as Arc<dyn Member>]).collect());
+    handles.sticky = Some(link);
 }
 
 fn start_supervisor(handles: &Handles, tree: &Arc<Tree>) -> Supervisor {

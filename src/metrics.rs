@@ -27,6 +27,7 @@
 //! | `stitchd_backup_up` | 1 when the last backup write succeeded |
 //! | `stitchd_store_pending` | writes waiting for the database or the backup |
 //! | `stitchd_audit_dropped_total` | audit entries lost because the queue was full while the database was away |
+//! | `stitchd_sticky_buckets_total{outcome}` | requests that `read` sticky buckets or found them `unavailable`; documents `written` or `lost` |
 //! | `stitchd_revisions_lost_total` | revisions that were served and will be missing from the history: too many waited for the database, or a harmed file |
 //! | `stitchd_consumers` | pollers remembered by name (bounded) |
 //! | `stitchd_type_mismatches_total{type}` | features asked for as this type that have a value of another |
@@ -53,6 +54,11 @@ struct SourceLabel {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct EnvironmentLabel {
     environment: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -123,6 +129,7 @@ pub struct Metrics {
     backup_up: Gauge,
     store_pending: Gauge,
     audit_dropped: Counter,
+    sticky_buckets: Family<OutcomeLabel, Counter>,
     revisions_lost: Counter,
     consumers: Gauge,
     type_mismatches: Family<TypeLabel, Counter>,
@@ -160,6 +167,7 @@ impl Default for Metrics {
             backup_up: Gauge::default(),
             store_pending: Gauge::default(),
             audit_dropped: Counter::default(),
+            sticky_buckets: Family::default(),
             revisions_lost: Counter::default(),
             consumers: Gauge::default(),
             type_mismatches: Family::default(),
@@ -229,6 +237,11 @@ impl Metrics {
             "actor_restarts",
             "Restarts of actors",
             self.actor_restarts.clone(),
+        );
+        r.register(
+            "sticky_buckets",
+            "Reads and writes of sticky buckets",
+            self.sticky_buckets.clone(),
         );
         r.register(
             "reader_fallbacks",
@@ -394,6 +407,14 @@ impl Metrics {
                 cause,
             })
             .inc();
+    }
+
+    /// Sticky buckets were `read`, `unavailable`, `written` or `lost`.
+    pub fn sticky(&self, outcome: &'static str, count: usize) {
+        let label = OutcomeLabel { outcome };
+        self.sticky_buckets
+            .get_or_create(&label)
+            .inc_by(count as u64);
     }
 
     /// A read was answered from a worker's memory.

@@ -1,7 +1,9 @@
 //! Counts what evaluation allocates. A binary of its own: the counting allocator is the whole process's.
 
 use serde_json::{Map, Value, json};
-use stitchd::eval::{Compiled, Context, Definitions, Dialect, Observer};
+use stitchd::eval::{
+    Compiled, Context, Definitions, Dialect, Environment, Observer, environment::Forced,
+};
 
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
@@ -61,9 +63,47 @@ impl<'c> Observer<'c> for Exposures {
     }
 }
 
+/// Fifty experiments that are targeted at two attributes each, as a snapshot has them.
+fn snapshot() -> Value {
+    let feature = |number: usize| {
+        let key = format!("experiment-{number:02}");
+        let rule = json!({
+            "key": key, "hashVersion": 1 + number % 2, "variations": ["a", "b"], "weights": [0.5, 0.5],
+            "condition": {"country": {"$in": ["US", "DE"]}, "plan": {"$ne": "trial"}},
+        });
+        (
+            key,
+            json!({"defaultValue": "a", "rules": [rule], "source": "gb"}),
+        )
+    };
+    let features: Map<String, Value> = (0..50).map(feature).collect();
+    json!({"features": features, "experiments": []})
+}
+
+/// Allocations of assigning a unit to all experiments, rendering included, into memory that is there.
+fn assigning(dialect: Dialect) -> u64 {
+    let document = snapshot().to_string();
+    let environment = Environment::new(document.as_bytes(), dialect).expect("a snapshot");
+    let attributes = attributes();
+    let context = Context::new(&attributes);
+    let (forced, mut out) = (
+        Forced::default(),
+        Vec::with_capacity(environment.answer_bytes()),
+    );
+    assert_eq!(environment.assign(&context, None, &forced, &mut out), 50);
+    out.clear();
+    let before = dhat::HeapStats::get().total_blocks;
+    environment.assign(&context, None, &forced, &mut out);
+    dhat::HeapStats::get().total_blocks - before
+}
+
 #[test]
 fn evaluation_allocates_nothing() {
     let _profiler = dhat::Profiler::builder().testing().build();
+    for dialect in [Dialect::Strict, Dialect::Legacy] {
+        // The list of units that were looked for; there is one.
+        assert_eq!(assigning(dialect), 1, "{dialect:?}");
+    }
     let payload = payload();
     let attributes = attributes();
     let mut context = Context::new(&attributes);

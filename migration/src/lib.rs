@@ -9,6 +9,7 @@ mod m20261120_000001_create_revisions;
 mod m20261120_000002_create_source_inputs;
 mod m20261120_000003_create_source_states;
 mod m20261120_000004_create_audit_entries;
+mod m20261121_000011_create_sticky_buckets;
 
 use std::collections::BTreeSet;
 
@@ -31,6 +32,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261120_000002_create_source_inputs::Migration),
             Box::new(m20261120_000003_create_source_states::Migration),
             Box::new(m20261120_000004_create_audit_entries::Migration),
+            Box::new(m20261121_000011_create_sticky_buckets::Migration),
         ]
     }
 }

@@ -197,7 +197,7 @@ impl Board {
 }
 
 /// The evaluator's word for a setting's.
-fn dialect(setting: settings::Dialect) -> Dialect {
+pub(super) fn dialect(setting: settings::Dialect) -> Dialect {
     match setting {
         settings::Dialect::Strict => Dialect::Strict,
         settings::Dialect::Legacy => Dialect::Legacy,

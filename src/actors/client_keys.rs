@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use secrecy::SecretString;
 
 use crate::{
+    eval::Dialect,
     model::{
         Snapshot,
         snapshot::{connection_document, connection_of},
@@ -34,6 +35,8 @@ pub struct ClientKey {
     pub document: Arc<str>,
     /// Whether its SDKs have features evaluated remotely; then nobody gets the document itself.
     pub is_remote_eval: bool,
+    /// Dialect in which its users are evaluated; `None`: the route's own.
+    pub dialect: Option<Dialect>,
     /// Key with which GrowthBook signs what it pushes for this connection.
     pub push_signing_key: Option<SecretString>,
 }
@@ -146,6 +149,7 @@ impl ClientKeys {
                     source: Some(Arc::clone(&source.id)),
                     document: connection_document(&key, connection.remote_eval),
                     is_remote_eval: connection.remote_eval,
+                    dialect: connection.dialect.map(super::board::dialect),
                     push_signing_key: connection.push_signing_key.clone(),
                 };
                 by_key.entry(key).or_insert_with(|| Arc::new(known));
@@ -168,6 +172,7 @@ impl ClientKeys {
                     source: None,
                     document: connection_document(key, *is_remote_eval),
                     is_remote_eval: *is_remote_eval,
+                    dialect: None,
                     push_signing_key: None,
                 })
             });

@@ -23,6 +23,7 @@ pub mod poller;
 pub mod random;
 pub mod slot;
 pub mod snapshot_reader;
+pub mod sticky;
 pub mod store;
 pub mod supervisor;
 
@@ -32,6 +33,7 @@ pub use board::Board;
 pub use client_keys::{ClientKey, ClientKeys};
 pub use slot::{ActorStatus, AskError, Member, Ping, Quit, Slot};
 pub use snapshot_reader::{Latest, SnapshotReader};
+pub use sticky::{STICKY_BYTES_MAX, StickyLink};
 
 /// Mailbox capacity of actors that only other actors and operators talk to.
 ///
@@ -93,6 +95,8 @@ pub struct Handles {
     pub config: Arc<Slot<config_service::ConfigServiceActor>>,
     /// The supervisor.
     pub supervisor: Arc<Slot<supervisor::SupervisorActor>>,
+    /// Sticky buckets, where the settings name a store for them.
+    pub sticky: Option<StickyLink>,
     /// Sources by id.
     pub sources: Arc<BTreeMap<String, SourceHandles>>,
     /// Every actor, in order of start.

@@ -154,6 +154,7 @@ impl Definer<'_> {
             .map(|bandit| Bandit::new(bandit, source, arms.len(), coverage, &self.compiler));
         let is_disabled = js::truthy_member(source, "disableStickyBucketing").is_some();
         Experiment {
+            number: u32::MAX,
             key: key.into(),
             source: Map::new(),
             hash_attribute: text(source, "hashAttribute").unwrap_or_else(|| "id".into()),

@@ -101,6 +101,8 @@ pub(super) struct Filter {
 /// An experiment: of a feature's rule, of an auto experiment, or by itself.
 #[derive(Clone, Debug)]
 pub struct Experiment {
+    /// Its place among all experiments of a payload; `u32::MAX` for one that is none of them.
+    pub(super) number: u32,
     pub(super) key: Arc<str>,
     /// As GrowthBook's SDKs show it.
     pub(super) source: Map<String, Value>,

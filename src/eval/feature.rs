@@ -14,7 +14,7 @@ use super::{
 };
 
 /// Steps that one call may take, conditions and prerequisites together. Real payloads stay a thousand times below.
-const STEPS_MAX: u32 = 2_000_000;
+pub(super) const STEPS_MAX: u32 = 2_000_000;
 
 /// What evaluating a feature costs beyond its conditions.
 const FEATURE_STEPS: u32 = 16;
@@ -75,6 +75,16 @@ impl<'c, O: Observer<'c>> Run<'c, O> {
         self.budget.refill(STEPS_MAX);
     }
 
+    /// Allows so many steps from now on.
+    pub(super) fn allow(&self, steps: u32) {
+        self.budget.refill(steps);
+    }
+
+    /// Steps that are still allowed.
+    pub(super) fn steps_left(&self) -> u32 {
+        self.budget.left()
+    }
+
     pub(super) fn dialect(&self) -> Dialect {
         self.compiled.dialect
     }
@@ -111,7 +121,8 @@ impl<'c, O: Observer<'c>> Run<'c, O> {
         result
     }
 
-    fn known(&mut self, position: u32, above: Option<&Above<'_>>) -> FeatureResult<'c> {
+    /// A feature by its position.
+    pub(super) fn known(&mut self, position: u32, above: Option<&Above<'_>>) -> FeatureResult<'c> {
         let compiled = self.compiled;
         let feature = &compiled.features[position as usize];
         let result = if is_cycle(position, above) {

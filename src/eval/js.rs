@@ -245,7 +245,7 @@ pub(super) fn index(name: &str) -> Option<usize> {
 }
 
 /// An object's members in JavaScript's order: integer names rising, then the others as inserted.
-fn ordered(members: &Map<String, Value>) -> Vec<(&String, &Value)> {
+pub(super) fn ordered(members: &Map<String, Value>) -> Vec<(&String, &Value)> {
     let mut sorted: Vec<_> = members.iter().collect();
     let key = |name: &str| index(name).filter(|index| *index < u32::MAX as usize);
     if members.keys().any(|name| key(name).is_some()) {

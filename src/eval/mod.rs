@@ -17,7 +17,8 @@
 //!
 //! Modules in reading order: `js` (what JavaScript does with values), `hash`, `bucketing`, `version`, `regex`,
 //! `subject`, `set`, `condition`, `groups`; `definition`, `compile`; `context`, `feature`, `experiment`, `sticky`,
-//! `bandit`, `url`, `redirect`; `result`; `assign`; `explain`, `steps`; `environment` (all of one snapshot); `prune` and `reduce` (payloads for users who are partly known).
+//! `bandit`, `url`, `redirect`; `result`; `assign`; `explain`, `steps`; `environment` (all of one snapshot); `remote`
+//! (payloads in which everything is decided); `prune` and `reduce` (payloads for users who are partly known).
 
 mod assign;
 mod bandit;
@@ -38,6 +39,7 @@ mod redirect;
 mod reduce;
 mod references;
 mod regex;
+mod remote;
 mod result;
 mod set;
 mod steps;
@@ -61,6 +63,7 @@ pub use hash::hash;
 pub use prune::prune_condition;
 pub use redirect::{AutoOutcome, Redirect};
 pub use reduce::{ReduceOptions, reduce_payload};
+pub use remote::{BadRequest, REQUEST_KEYS_MAX, Remote, RemoteRequest};
 pub use result::{
     ExperimentResult, ExperimentView, Exposure, FeatureResult, Observer, Reason, Skip, Source,
 };
@@ -192,7 +195,25 @@ impl Compiled {
         let experiments = experiments.collect();
         compiled.features = features;
         compiled.auto_experiments = experiments;
+        compiled.number_experiments();
         compiled
+    }
+
+    /// Gives each experiment its place among all of them, those of rules first.
+    fn number_experiments(&mut self) {
+        let rules = self
+            .features
+            .iter_mut()
+            .flat_map(|feature| &mut feature.rules)
+            .filter_map(|rule| match &mut rule.action {
+                Action::Experiment(experiment) => Some(&mut **experiment),
+                _ => None,
+            });
+        let auto = self.auto_experiments.iter_mut();
+        let all = rules.chain(auto.map(|auto| &mut auto.experiment));
+        for (number, experiment) in (0..).zip(all) {
+            experiment.number = number;
+        }
     }
 
     fn definer(&self) -> Definer<'_> {
@@ -275,21 +296,24 @@ impl Compiled {
         evaluator.passes(&node, Subject::User(&context.effective_attributes()))
     }
 
+    /// The attributes by which units of experiments are named, in alphabetical order.
+    fn unit_attributes(&self) -> BTreeSet<&str> {
+        let rules = self.rule_experiments().map(|(_, _, experiment)| experiment);
+        let auto = self.auto_experiments.iter().map(|auto| &auto.experiment);
+        rules
+            .chain(auto)
+            .flat_map(|experiment| {
+                let fallback = experiment.fallback_attribute();
+                [Some(experiment.hash_attribute()), fallback]
+            })
+            .flatten()
+            .collect()
+    }
+
     /// The units whose sticky buckets matter to a user: attribute and value, to load their documents by
     /// ([`sticky_key`]).
     pub fn sticky_units(&self, context: &Context<'_>) -> Vec<(&str, String)> {
-        let rules = self.rule_experiments().map(|(_, _, experiment)| experiment);
-        let auto = self.auto_experiments.iter().map(|auto| &auto.experiment);
-        let names: BTreeSet<&str> = rules
-            .chain(auto)
-            .flat_map(|experiment| {
-                [
-                    Some(experiment.hash_attribute()),
-                    experiment.fallback_attribute(),
-                ]
-            })
-            .flatten()
-            .collect();
+        let names = self.unit_attributes();
         let attributes = context.effective_attributes();
         let unit = |name| context::Unit::find(self.dialect, &attributes, name, None);
         let value = |name| unit(name).value.map(sticky::unit_text).unwrap_or_default();

@@ -24,7 +24,7 @@ impl StickyDocument {
     pub fn from_value(value: &Value) -> Option<Self> {
         Some(Self {
             attribute_name: value.get("attributeName")?.as_str()?.to_owned(),
-            attribute_value: value.get("attributeValue")?.as_str()?.to_owned(),
+            attribute_value: unit_text(value.get("attributeValue")?),
             assignments: value.get("assignments")?.as_object()?.clone(),
             is_changed: false,
         })

@@ -226,6 +226,15 @@ pub const ROUTES: &[Route] = &[
             || web::route().to(stream::follow),
         )
     },
+    Route {
+        methods: POST,
+        ..open(
+            Plane::Data,
+            "/api/eval/{client_key}",
+            "a connection's payload, evaluated for one user",
+            || web::route().to(growthbook::eval::evaluate),
+        )
+    },
     open(Plane::Data, "/livez", "whether the process answers", || {
         web::route().to(health::livez)
     }),

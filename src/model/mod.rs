@@ -10,6 +10,7 @@ pub mod experiment;
 pub mod feature;
 pub mod issue;
 pub mod json;
+pub mod remotes;
 pub mod snapshot;
 pub mod stitched;
 

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
-use super::Evaluators;
-use crate::eval::{Dialect, Environment};
+use super::{Evaluators, remotes::Remotes};
+use crate::eval::{Dialect, Environment, Remote};
 
 /// Name of the document behind `/v1/snapshot/{environment}`, whose bytes begin with the revision.
 pub const SNAPSHOT_DOCUMENT: &str = "snapshot";
@@ -67,6 +67,8 @@ pub struct Document {
     pub content: Option<String>,
     /// Compressed copies, once they are ready.
     pub encodings: OnceLock<Encodings>,
+    /// Ready to be evaluated, where that was asked for (a remote-evaluation connection's document).
+    pub remotes: Remotes,
 }
 
 impl Document {
@@ -87,6 +89,23 @@ impl Document {
             members,
             content: None,
             encodings: OnceLock::new(),
+            remotes: Remotes::default(),
+        }
+    }
+
+    /// Compiles a connection's payload. Takes milliseconds for a large one: not for an actor's or a worker's thread.
+    pub fn compile(&self, dialect: Dialect) -> Result<Arc<Remote>, serde_json::Error> {
+        let payload = serde_json::from_slice(&self.body)?;
+        Ok(Arc::new(Remote::new(&payload, dialect)))
+    }
+
+    /// Compiles for the dialects that the document before was evaluated in, so that no request waits for it.
+    pub fn compile_like(&self, earlier: &Self) {
+        for dialect in earlier.remotes.dialects() {
+            if let Ok(compiled) = self.compile(dialect) {
+                // Nobody else has this document yet; were it so, theirs is as good.
+                drop(self.remotes.of(dialect).set(compiled));
+            }
         }
     }
 

@@ -7,6 +7,7 @@ mod layers;
 mod secrets;
 mod sections;
 mod source;
+mod sticky;
 mod validate;
 
 use std::{fmt, path::PathBuf};
@@ -17,6 +18,7 @@ pub use sections::{
     Publish, Role, Server, Telemetry, WebhookTarget,
 };
 pub use source::{Connection, Connections, Fields, Poll, Source, SourceGuards, SourceKind};
+pub use sticky::{StickyBuckets, StickyEngine};
 
 use serde::Deserialize;
 
@@ -34,6 +36,8 @@ pub struct Settings {
     pub backup: Backup,
     /// Evaluation defaults and the override file.
     pub evaluation: Evaluation,
+    /// Where sticky buckets are kept.
+    pub sticky_buckets: StickyBuckets,
     /// Limits on what one change may do.
     pub guards: Guards,
     /// Cache headers and CORS of the data plane.

@@ -15,6 +15,13 @@ pub(super) fn resolve(settings: &mut Settings, problems: &mut Vec<String>) {
         database.url_file.as_ref(),
         problems,
     );
+    let sticky = &mut settings.sticky_buckets;
+    one(
+        "sticky_buckets.redis_url",
+        &mut sticky.redis_url,
+        sticky.redis_url_file.as_ref(),
+        problems,
+    );
     for (i, token) in settings.admin.tokens.iter_mut().enumerate() {
         let key = format!("admin.tokens[{i}].secret");
         one(
@@ -55,23 +62,29 @@ pub(super) fn resolve(settings: &mut Settings, problems: &mut Vec<String>) {
             source.webhook_secret_file.as_ref(),
             problems,
         );
-        if let super::Connections::List(list) = &mut source.connections {
-            for (i, c) in list.iter_mut().enumerate() {
-                let key = |name| format!("sources.{}.connections[{i}].{name}", source.id);
-                let (decryption, push) = (key("decryption_key"), key("push_signing_key"));
-                one(
-                    &decryption,
-                    &mut c.decryption_key,
-                    c.decryption_key_file.as_ref(),
-                    problems,
-                );
-                one(
-                    &push,
-                    &mut c.push_signing_key,
-                    c.push_signing_key_file.as_ref(),
-                    problems,
-                );
-            }
+        connections(source, problems);
+    }
+}
+
+/// The secrets of a source's connections.
+fn connections(source: &mut super::Source, problems: &mut Vec<String>) {
+    let id = &source.id;
+    if let super::Connections::List(list) = &mut source.connections {
+        for (i, c) in list.iter_mut().enumerate() {
+            let key = |name| format!("sources.{id}.connections[{i}].{name}");
+            let (decryption, push) = (key("decryption_key"), key("push_signing_key"));
+            one(
+                &decryption,
+                &mut c.decryption_key,
+                c.decryption_key_file.as_ref(),
+                problems,
+            );
+            one(
+                &push,
+                &mut c.push_signing_key,
+                c.push_signing_key_file.as_ref(),
+                problems,
+            );
         }
     }
 }

@@ -16,6 +16,7 @@ impl Settings {
         let mut problems = Vec::new();
         self.check_server(&mut problems);
         self.check_storage(&mut problems);
+        self.check_sticky(&mut problems);
         self.check_guards(&mut problems);
         self.check_evaluation(&mut problems);
         if self.override_file().is_some() && profile == Profile::Production {

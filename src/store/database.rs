@@ -323,7 +323,7 @@ impl Database {
     }
 
     /// Runs statements that carry `bytes`, on the store's threads and within a time limit.
-    async fn run<T, F>(
+    pub(super) async fn run<T, F>(
         &self,
         bytes: usize,
         work: impl FnOnce(DatabaseConnection) -> F + Send + 'static,

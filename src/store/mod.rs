@@ -17,6 +17,7 @@ mod load;
 pub mod packed;
 mod records;
 mod runtime;
+mod sticky;
 
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ pub use load::{Loaded, LoadedEnvironment, LoadedInput, LoadedState, Side};
 pub use migration::State as MigrationState;
 pub use records::{AuditEntry, PackedInput, RevisionRow, StoredInput, StoredRevision, StoredState};
 pub use runtime::StoreRuntime;
+pub use sticky::{KeyedDocument, StickyError, StickyStore};
 
 use crate::{model::Candidate, settings};
 
@@ -52,6 +54,14 @@ impl Store {
             backup: Backup::new(backup, runtime.clone()),
             runtime,
         })
+    }
+
+    /// Where sticky buckets are kept, if the settings say so; touches nothing yet.
+    pub fn sticky_buckets(
+        &self,
+        settings: &settings::StickyBuckets,
+    ) -> Result<Option<StickyStore>, StickyError> {
+        StickyStore::new(settings, &self.database, &self.runtime)
     }
 
     /// The SQL half.

@@ -7,6 +7,8 @@ mod support;
 mod batch;
 mod control;
 mod decide;
+mod eval;
 mod evaluate;
 mod explain;
 mod questions;
+mod sticky;

@@ -181,6 +181,7 @@ fn exported_metrics() -> BTreeSet<String> {
     metrics.requests("data", "/livez", "2xx").inc();
     metrics.connection_blocked("data");
     metrics.type_mismatched("boolean");
+    metrics.sticky("read", 1);
     let text = metrics.encode();
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let names = types.map(|line| match line.split_once(' ').unwrap() {

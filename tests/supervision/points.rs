@@ -230,7 +230,14 @@ fn every_handler_begins_with_its_own_fail_point() {
     let actors: Vec<&str> = actors.into_iter().collect();
     assert_eq!(
         actors,
-        ["client", "config_service", "poller", "store", "supervisor"]
+        [
+            "client",
+            "config_service",
+            "poller",
+            "sticky",
+            "store",
+            "supervisor"
+        ]
     );
     for actor in actors {
         for message in ["Ping", "Quit"] {

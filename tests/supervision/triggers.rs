@@ -41,6 +41,8 @@ pub(crate) enum Trigger {
     Issues,
     /// `GET /admin/audit`.
     Audit,
+    /// A remote evaluation's sticky buckets, read and written.
+    Sticky,
     /// The end of an actor, after which its supervision goes round.
     Death,
     /// The end of the service.
@@ -71,6 +73,9 @@ impl Trigger {
             | ("config_service", "GetFunnelStatus")
             | ("store", "GetStoreStatus") => Self::Status,
             ("config_service", "GetIssues") => Self::Issues,
+            ("sticky", "ReadBuckets" | "read_future" | "WriteBuckets" | "write_future") => {
+                Self::Sticky
+            }
             ("store", "ListAudit" | "list_audit_future") => Self::Audit,
             _ => panic!("nobody knows how to reach `{}`", point.name),
         }
@@ -93,6 +98,11 @@ pub(crate) fn settings(bed: &Bed) -> Settings {
     bed.upstream.enable_streaming();
     let text = bed
         .toml()
+        .replacen(
+            "[[sources]]",
+            "[sticky_buckets]\n engine = \"database\"\n timeout = \"5s\"\n [[sources]]",
+            1,
+        )
         .replacen("poll.interval = \"1h\"", "poll.interval = \"300ms\"", 1)
         .replacen("poll.streaming = false", "poll.streaming = true", 1)
         .replacen("shutdown_grace = \"2s\"", "shutdown_grace = \"5s\"", 1);
@@ -195,6 +205,12 @@ impl Scene {
                 drop(app.admin_get(&path).await);
             }
             Trigger::Audit => drop(app.admin_get("/admin/audit").await),
+            Trigger::Sticky => {
+                let sticky = app.handles.sticky.as_ref().unwrap();
+                let key = "id||somebody".to_owned();
+                drop(sticky.read(vec![key.clone()]).await);
+                sticky.write(vec![(key, "{}".to_owned())]);
+            }
             Trigger::Death => {
                 let victim = Armed::new(&Point {
                     name: "client.Ping".to_owned(),

@@ -114,7 +114,11 @@ fn document(
         || {
             let body = relay::render(&part.raw, &part.payload, form);
             let made = Document::new(Arc::clone(name), body, now, Vec::new());
-            Arc::new(made.with_content(Some(content)))
+            let made = made.with_content(Some(content));
+            if let Some(served) = served {
+                made.compile_like(served);
+            }
+            Arc::new(made)
         },
         Arc::clone,
     )

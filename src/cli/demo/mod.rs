@@ -15,7 +15,7 @@ use std::{
 
 use clap::Args;
 
-use self::upstream::{CLIENT_KEY, SECRET_KEY, Upstream};
+use self::upstream::{CLIENT_KEY, Connection, REMOTE_EVAL_KEY, SECRET_KEY, Upstream};
 use super::{output::line, serve};
 use crate::{
     app::App,
@@ -44,6 +44,10 @@ pub(super) fn run(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
     system.block_on(async {
         let upstream = Upstream::start(0)?;
         content::fill(&upstream);
+        upstream.add_connection(Connection {
+            remote_eval: true,
+            ..Connection::new(REMOTE_EVAL_KEY)
+        });
         let script = script::spawn_script(&upstream, arguments.change_every);
         let app = App::start(settings(arguments, &upstream, folder.path())?).await?;
         print_examples(&app).await;
@@ -78,10 +82,16 @@ fn settings(
         id = "demo"
         environment = "{environment}"
         api_host = "{base}"
-        client_key = "{CLIENT_KEY}"
         rest_host = "{base}"
         secret_key = "{SECRET_KEY}"
         poll.interval = "10s"
+
+        [[sources.connections]]
+        key = "{CLIENT_KEY}"
+
+        [[sources.connections]]
+        key = "{REMOTE_EVAL_KEY}"
+        remote_eval = true
         "#,
         data = address(arguments.data_bind, 8080),
         admin = address(arguments.admin_bind, 8081),
@@ -126,6 +136,9 @@ async fn print_examples(app: &App) {
         {
             line(&format!("curl -s 'http://{data}{path}'"));
         }
+        line(&format!(
+            "curl -s -X POST -d '{{\"attributes\":{{\"id\":\"user-1\"}}}}' 'http://{data}/api/eval/{REMOTE_EVAL_KEY}'"
+        ));
         line(&format!(
             "curl -s -N 'http://{data}/v1/stream/{environment}?events=2'"
         ));

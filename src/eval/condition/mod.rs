@@ -128,6 +128,11 @@ impl Budget {
         self.steps.set(steps);
     }
 
+    /// Steps that are not spent yet.
+    pub(super) fn left(&self) -> u32 {
+        self.steps.get()
+    }
+
     /// Pays for work, if there is enough left.
     pub(super) fn spend(&self, steps: u32) -> Result<(), Stopped> {
         let left = self.steps.get().checked_sub(steps);

@@ -23,6 +23,15 @@ pub(in crate::http) enum GrowthbookError {
     /// The payload of a remote-evaluation connection is not for SDKs.
     #[error("Failed to get features (remote eval not supported)")]
     RemoteEvalOnly,
+    /// The connection's SDKs evaluate by themselves.
+    #[error("Failed to get features (remote eval required)")]
+    RemoteEvalRequired,
+    /// The request cannot be understood; the text says why, and holds nothing of what it says about a person.
+    #[error("Invalid input")]
+    InvalidInput(String),
+    /// The request is longer than so many bytes.
+    #[error("Request body too large")]
+    BodyTooLarge(usize),
     /// Shared with our own routes.
     #[error(transparent)]
     Api(#[from] ApiError),
@@ -45,7 +54,14 @@ impl GrowthbookError {
             return error.respond_with(members, request_id);
         }
         let status = self.status_code();
-        let body = json!({ "status": status.as_u16(), "error": self.to_string() });
+        let mut body = json!({ "status": status.as_u16(), "error": self.to_string() });
+        match self {
+            Self::InvalidInput(reason) => body["detail"] = json!(reason),
+            Self::BodyTooLarge(limit) => {
+                body["detail"] = json!(format!("send at most {limit} bytes"));
+            }
+            _ => {}
+        }
         let mut response = HttpResponse::build(status);
         response
             .insert_header((header::CACHE_CONTROL, "no-store"))
@@ -60,7 +76,11 @@ impl GrowthbookError {
 impl ResponseError for GrowthbookError {
     fn status_code(&self) -> StatusCode {
         match self {
-            Self::UnknownKey | Self::RemoteEvalOnly => StatusCode::BAD_REQUEST,
+            Self::UnknownKey
+            | Self::RemoteEvalOnly
+            | Self::RemoteEvalRequired
+            | Self::InvalidInput(_) => StatusCode::BAD_REQUEST,
+            Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Api(error) => error.status_code(),
         }
     }

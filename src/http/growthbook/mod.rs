@@ -5,6 +5,7 @@
 //! memory. Errors have the shapes that SDKs know ([`GrowthbookError`]).
 
 mod error;
+pub(super) mod eval;
 pub(super) mod features;
 mod keys;
 

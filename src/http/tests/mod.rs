@@ -116,6 +116,7 @@ impl Rig {
         }
         let (sources, members) = (Arc::new(sources), Arc::new(members));
         let handles = Handles {
+            sticky: None,
             board,
             store,
             config,

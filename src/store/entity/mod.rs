@@ -4,3 +4,5 @@ pub(super) mod audit_entries;
 pub(super) mod revisions;
 pub(super) mod source_inputs;
 pub(super) mod source_states;
+#[expect(unreachable_pub, reason = "what sea-orm derives beside it is public")]
+pub(super) mod sticky_buckets;

@@ -47,6 +47,9 @@ pub use self::{
 /// Client key of the connection that every upstream starts with.
 pub const CLIENT_KEY: &str = "sdk-demo";
 
+/// Client key of the demo's connection whose SDKs have features evaluated remotely.
+pub const REMOTE_EVAL_KEY: &str = "sdk-demo-remote";
+
 /// Secret of the management API until [`State::set_secret`] changes it.
 pub const SECRET_KEY: &str = "secret_demo";
 
