@@ -10,7 +10,10 @@ use growthbook_rust::{
     model_public::GrowthBookAttribute,
 };
 use serde_json::{Map, Value, json};
-use stitchd::eval::{Compiled, Context, Definitions, Dialect, Environment, environment::Forced};
+use stitchd::eval::{
+    Compiled, Context, Definitions, Dialect, Environment, Remote, RemoteRequest,
+    environment::Forced,
+};
 
 /// How many features the "all features" case has.
 const MANY: usize = 1_000;
@@ -177,6 +180,19 @@ fn deciding(attributes: &Map<String, Value>) -> f64 {
     })
 }
 
+/// A whole answer of remote evaluation: a hundred features of all kinds, in the order of the payload.
+fn remotely(attributes: &Map<String, Value>) -> f64 {
+    let payload = payload(&kinds(10), 96);
+    let remote = Remote::new(&payload, Dialect::Legacy);
+    let request = RemoteRequest {
+        attributes: attributes.clone(),
+        ..RemoteRequest::default()
+    };
+    micros(|| {
+        black_box(remote.answer(black_box(&request), None));
+    })
+}
+
 fn main() -> ExitCode {
     let payload = payload(&kinds(1_000), MANY);
     let compiled = Compiled::new(Definitions::from_payload(&payload), Dialect::Strict);
@@ -197,6 +213,7 @@ fn main() -> ExitCode {
     report.at_most("eval/split", ours(&compiled, &context, "split"), 0.3);
     report.at_most("eval/thousand-features", all, 1_000.0);
     report.at_most("eval/decide-50", deciding(&attributes), 5.0);
+    report.at_most("eval/remote-100", remotely(&attributes), 60.0);
     compare(&mut report, &attributes);
     ExitCode::from(u8::from(report.failed))
 }

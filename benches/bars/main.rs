@@ -1,10 +1,11 @@
 //! `cargo bench`: the bars that stitchd promises to meet, each as a line `name ratio bar PASS|FAIL`.
 //!
 //! Exits with 1 when a bar is missed. `cargo bench -- stitch` runs only the groups named: `stitch`, `store`, `reads`,
-//! `decide`, `memory`, and `flat10000`, which is left out otherwise. The machine should have nothing else to do; what is compared is
+//! `decide`, `eval`, `memory`, and `flat10000`, which is left out otherwise. The machine should have nothing else to do; what is compared is
 //! measured in alternating rounds of one run all the same.
 
 mod decide;
+mod evaluate;
 mod load;
 mod memory;
 mod reads;
@@ -25,7 +26,7 @@ const LEGEND: [&str; 6] = [
     "name ratio bar PASS|FAIL; a bar of - is none, the figure is there to be watched",
     "stitch_*, guards, packing_*, encoding_*, persist_*: milliseconds / 250, for 10,000 features of three rules and 250 experiments",
     "stitch_growth: time for 10,000 / (10 x time for 1,000); snapshot_*: requests per second / those of fixed bytes behind the same middleware",
-    "decide_50: requests per second / those of fixed bytes of the same size behind the same middleware",
+    "decide_50, eval_100: requests per second / those of fixed bytes of the same size behind the same middleware",
     "rss_10000_features: resident MiB / 150; rss_flat_*: median resident memory of the last tenth of the polls / that of the second tenth",
     "lines with # are comments",
 ];
@@ -36,11 +37,12 @@ type Group = fn(&mut Report) -> anyhow::Result<()>;
 fn main() -> anyhow::Result<ExitCode> {
     // Whatever cargo passes (`--bench`) is not a group.
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let groups: [(&str, Group); 6] = [
+    let groups: [(&str, Group); 7] = [
         ("stitch", stitch::run),
         ("store", store::run),
         ("reads", reads::run),
         ("decide", decide::run),
+        ("eval", evaluate::run),
         ("memory", memory::run),
         ("flat10000", memory::run_flat_with_10_000),
     ];

@@ -96,7 +96,10 @@ pub struct Route {
 impl Route {
     /// A data route with any handler, to measure those of [`ROUTES`] against; served by [`baseline_app`].
     pub const fn baseline(path: &'static str, handler: fn() -> actix_web::Route) -> Self {
-        open(Plane::Data, path, "a baseline for measurements", handler)
+        Self {
+            methods: &["GET", "HEAD", "POST"],
+            ..open(Plane::Data, path, "a baseline for measurements", handler)
+        }
     }
 }
 
