@@ -128,7 +128,9 @@ pub enum Asking {
 pub type Validators = BTreeMap<PartId, String>;
 
 /// What one fetch brought.
-#[derive(Clone, Debug)]
+///
+/// `Debug` masks the client keys.
+#[derive(Clone)]
 pub struct Fetched {
     /// Every part that was asked for, and what became of it.
     ///
@@ -140,6 +142,18 @@ pub struct Fetched {
     pub connections: Vec<Connection>,
     /// What [`Driver::follow`] can follow now. Stays the same over fetches that fail.
     pub streams: Vec<StreamTarget>,
+}
+
+impl fmt::Debug for Fetched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let connections: Vec<_> = self.connections.iter().map(|one| mask(&one.key)).collect();
+        f.debug_struct("Fetched")
+            .field("parts", &self.parts)
+            .field("connections_error", &self.connections_error)
+            .field("connections", &connections)
+            .field("streams", &self.streams)
+            .finish()
+    }
 }
 
 /// A place that reports changes by itself: an upstream's event stream, or the file.

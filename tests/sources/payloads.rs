@@ -118,7 +118,7 @@ async fn a_wrong_decryption_key_is_told_apart_from_a_right_one() {
     };
     assert_eq!(
         body(payload(&fetch(&with_key(key)).await)),
-        r#"{"features":{"feature":{"defaultValue":true}}}"#
+        r#"{"features":{"feature":{"defaultValue":true}},"encryptedFeatures":true}"#
     );
     let fetched = fetch(&with_key("AAAAAAAAAAAAAAAAAAAAAA==")).await;
     let text = error(payload(&fetched)).to_string();

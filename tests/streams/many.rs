@@ -100,7 +100,10 @@ impl Service {
     async fn start(bed: &Bed) -> Self {
         let folder = bed.dir.path().join("settings");
         fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("default.toml"), bed.toml()).unwrap();
+        let patient = bed
+            .toml()
+            .replacen("poll.timeout = \"1s\"", "poll.timeout = \"10s\"", 1);
+        fs::write(folder.join("default.toml"), patient).unwrap();
         let mut process = Process::serve(&folder);
         process.logged("published revision 1 ").await;
         let (data, admin) = (process.data().await, process.admin().await);

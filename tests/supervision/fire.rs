@@ -35,8 +35,9 @@ async fn the_supervisor_comes_back_even_when_its_own_supervision_is_lost() {
     let scenario = FailScenario::setup();
     let scene = Scene::start(Bed::new()).await;
     let point = |name: &str| points().into_iter().find(|point| point.name == name);
-    let death = Armed::new(&point("supervisor.Ping").unwrap());
+    // In this order: after a death the loop goes round at once.
     let loss = Armed::new(&point("supervisor.loop").unwrap());
+    let death = Armed::new(&point("supervisor.Ping").unwrap());
     for armed in [&death, &loss] {
         let name = &armed.point.name;
         eventually(name, async || armed.has_fired().then_some(())).await;
