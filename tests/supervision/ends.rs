@@ -126,6 +126,7 @@ async fn each_member(scenario: impl AsyncFn(&Scene, &Load, &str)) {
         "client:gb",
         "poller:gb",
         "supervisor",
+        "sticky",
     ];
     for member in members {
         let scene = Scene::start(bed).await;
