@@ -212,7 +212,7 @@ fn main() -> ExitCode {
     );
     report.at_most("eval/split", ours(&compiled, &context, "split"), 0.3);
     report.at_most("eval/thousand-features", all, 1_000.0);
-    report.at_most("eval/decide-50", deciding(&attributes), 5.0);
+    report.at_most("eval/decide-50", deciding(&attributes), 10.0);
     report.at_most("eval/remote-100", remotely(&attributes), 60.0);
     compare(&mut report, &attributes);
     ExitCode::from(u8::from(report.failed))
