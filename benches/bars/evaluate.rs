@@ -73,7 +73,7 @@ impl Fixed {
 }
 
 /// Reads the body, as the service has to; a server closes a connection whose request it did not read.
-async fn fixed(_body: web::Bytes) -> HttpResponse {
+async fn fixed(_body: Bytes) -> HttpResponse {
     OF_WORKER.with(|fixed| {
         let mut response = HttpResponse::new(StatusCode::OK).set_body(fixed.body.clone());
         for (name, value) in &fixed.headers {
