@@ -2,6 +2,8 @@
 //!
 //! One lock, held for moments and never across an await.
 
+mod inputs;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -16,8 +18,6 @@ use super::{
     waiting::{Waiting, WaitingRevision},
 };
 use crate::{
-    actors::poller::SourceState,
-    clock,
     model::Snapshot,
     store::{AuditEntry, PackedInput, RevisionRow, StoredState},
 };
@@ -108,34 +108,6 @@ impl StoreMemory {
             is_pruned: false,
         };
         self.inner.lock().current.insert(environment, current);
-    }
-
-    /// Takes in an input read from the store, unless one is there that is as new.
-    pub(super) fn restore_input(&self, input: PackedInput, in_database: bool, in_backup: bool) {
-        let mut inner = self.inner.lock();
-        let old = inner
-            .inputs
-            .get(&input.source)
-            .map(|old| old.value.accepted_at_ms);
-        if old.is_none_or(|old| old < input.accepted_at_ms) {
-            let copies = TwoCopies {
-                value: Arc::new(input),
-                in_database,
-                in_backup,
-            };
-            inner.inputs.insert(copies.value.source.clone(), copies);
-        }
-    }
-
-    /// Takes in a state read from the store, unless one is there: that is what this process knows.
-    pub(super) fn restore_state(&self, state: StoredState, in_database: bool, in_backup: bool) {
-        let mut inner = self.inner.lock();
-        let name = state.source.clone();
-        inner.states.entry(name).or_insert(TwoCopies {
-            value: state,
-            in_database,
-            in_backup,
-        });
     }
 
     /// A number that must not be given out again.
@@ -313,97 +285,6 @@ impl StoreMemory {
                     .map(|current| current.snapshot.revision),
             );
             numbers
-        }
-    }
-
-    /// Whether an input of one of these sources has no copy at all.
-    pub(super) fn has_unsaved_input(&self, sources: &[String]) -> bool {
-        let inner = self.inner.lock();
-        let mut inputs = sources.iter().filter_map(|id| inner.inputs.get(id));
-        inputs.any(|input| input.missing() == 2)
-    }
-
-    pub(super) fn set_input(&self, input: Arc<PackedInput>) {
-        self.inner
-            .lock()
-            .inputs
-            .insert(input.source.clone(), TwoCopies::unwritten(input));
-    }
-
-    pub(super) fn inputs(&self) -> Vec<Arc<PackedInput>> {
-        self.inner
-            .lock()
-            .inputs
-            .values()
-            .map(|input| Arc::clone(&input.value))
-            .collect()
-    }
-
-    pub(super) fn unwritten_inputs(&self) -> Vec<TwoCopies<Arc<PackedInput>>> {
-        self.inner
-            .lock()
-            .inputs
-            .values()
-            .filter(|input| input.missing() > 0)
-            .cloned()
-            .collect()
-    }
-
-    pub(super) fn input_written(&self, input: &PackedInput, half: Half) {
-        let mut inner = self.inner.lock();
-        let same = |kept: &&mut TwoCopies<Arc<PackedInput>>| kept.value.digest == input.digest;
-        if let Some(kept) = inner.inputs.get_mut(&input.source).filter(same) {
-            match half {
-                Half::Database => kept.in_database = true,
-                Half::Backup => kept.in_backup = true,
-            }
-        }
-    }
-
-    pub(super) fn set_state(&self, source: &str, state: &SourceState) {
-        let stored = StoredState {
-            source: source.to_owned(),
-            updated_at_ms: clock::now_ms(),
-            body: serde_json::to_string(state).expect("a state has string keys only"),
-        };
-        self.inner
-            .lock()
-            .states
-            .insert(source.to_owned(), TwoCopies::unwritten(stored));
-    }
-
-    /// A source's state as read at start; the default when there is none.
-    pub fn source_state(&self, source: &str) -> SourceState {
-        let inner = self.inner.lock();
-        let body = inner
-            .states
-            .get(source)
-            .map(|state| state.value.body.as_str());
-        body.and_then(|body| serde_json::from_str(body).ok())
-            .unwrap_or_default()
-    }
-
-    pub(super) fn unwritten_states(&self) -> Vec<TwoCopies<StoredState>> {
-        self.inner
-            .lock()
-            .states
-            .values()
-            .filter(|state| state.missing() > 0)
-            .cloned()
-            .collect()
-    }
-
-    pub(super) fn state_written(&self, state: &StoredState, half: Half) {
-        let mut inner = self.inner.lock();
-        if let Some(kept) = inner
-            .states
-            .get_mut(&state.source)
-            .filter(|kept| kept.value == *state)
-        {
-            match half {
-                Half::Database => kept.in_database = true,
-                Half::Backup => kept.in_backup = true,
-            }
         }
     }
 
