@@ -98,6 +98,7 @@ pub(crate) fn candidate(input: &SourceInput) -> Candidate {
         },
         created_at: now,
         evaluators: Evaluators::default(),
+        base: None,
     }
 }
 

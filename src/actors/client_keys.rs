@@ -231,6 +231,7 @@ mod tests {
             meta: SnapshotMeta::default(),
             created_at: now,
             evaluators: Evaluators::default(),
+            base: None,
         };
         candidate.at_revision(1)
     }

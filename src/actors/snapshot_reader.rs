@@ -164,6 +164,7 @@ mod tests {
             meta: SnapshotMeta::default(),
             created_at: OffsetDateTime::UNIX_EPOCH,
             evaluators: Evaluators::default(),
+            base: None,
         };
         candidate.at_revision(1)
     }

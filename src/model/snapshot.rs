@@ -167,7 +167,7 @@ pub struct Candidate {
     pub hash: String,
     /// The snapshot document from `"features":` to the closing brace; the revision goes before it.
     pub snapshot_tail: Bytes,
-    /// The documents that do not show the revision.
+    /// The documents that do not show the revision, sorted by name.
     pub documents: Vec<Arc<Document>>,
     /// What is known about it.
     pub meta: SnapshotMeta,
@@ -175,9 +175,18 @@ pub struct Candidate {
     pub created_at: OffsetDateTime,
     /// Its compiled forms, where they were wanted before it had a number.
     pub evaluators: Evaluators,
+    /// The same before operators' overrides; `None` where none changed anything.
+    pub base: Option<Arc<Candidate>>,
 }
 
 impl Candidate {
+    /// A document by name; `None` for a name it does not have, the snapshot's included.
+    pub fn document(&self, name: &str) -> Option<&Arc<Document>> {
+        self.documents
+            .iter()
+            .find(|document| *document.name == *name)
+    }
+
     /// Compiles it for these dialects. Takes some tenths of a second: for a blocking thread.
     ///
     /// Fails when the tail is not that of a snapshot document.
@@ -230,6 +239,7 @@ impl Candidate {
                 .collect(),
             meta: self.meta.clone(),
             published_at: self.created_at,
+            base: self.base.clone(),
         }
     }
 }
@@ -253,12 +263,35 @@ pub struct Snapshot {
     pub meta: SnapshotMeta,
     /// When it was published.
     pub published_at: OffsetDateTime,
+    /// The same before operators' overrides; `None` where none changed anything.
+    pub base: Option<Arc<Candidate>>,
 }
 
 impl Snapshot {
     /// A document by name; `None` for a name this revision does not have.
     pub fn document(&self, name: &str) -> Option<&Arc<Document>> {
         self.documents.get(name)
+    }
+
+    /// What sources delivered: its content without operators' overrides. Shares its bytes.
+    pub fn content(&self) -> Arc<Candidate> {
+        if let Some(base) = &self.base {
+            return Arc::clone(base);
+        }
+        let documents = self.documents.values();
+        Arc::new(Candidate {
+            environment: Arc::clone(&self.environment),
+            hash: self.hash.clone(),
+            snapshot_tail: self.tail(),
+            documents: documents
+                .filter(|document| *document.name != *SNAPSHOT_DOCUMENT)
+                .cloned()
+                .collect(),
+            meta: self.meta.clone(),
+            created_at: self.published_at,
+            evaluators: self.evaluators.clone(),
+            base: None,
+        })
     }
 
     /// `"environment":…,"config_version":…,"revision":…`, as every evaluated answer has it.

@@ -170,6 +170,7 @@ pub fn unpack_candidate(environment: &str, packed: &[u8]) -> Result<Candidate, S
         },
         created_at: header.created_at.read()?,
         evaluators: Evaluators::default(),
+        base: None,
     })
 }
 

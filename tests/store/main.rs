@@ -66,6 +66,7 @@ fn candidate(text: &str) -> Candidate {
         },
         created_at,
         evaluators: Evaluators::default(),
+        base: None,
     }
 }
 

@@ -58,6 +58,7 @@ fn candidates() -> impl Strategy<Value = Candidate> {
             },
             created_at,
             evaluators: Evaluators::default(),
+            base: None,
         },
     )
 }

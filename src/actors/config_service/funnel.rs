@@ -13,7 +13,7 @@ use super::{
     relay,
 };
 use crate::{
-    model::{Candidate, Document, Evaluators, Issue, Snapshot, SnapshotMeta, Stitched},
+    model::{Candidate, Document, Evaluators, Issue, SnapshotMeta, Stitched},
     pipeline::{
         Refusal, adapt, guard,
         input::SourceInput,
@@ -21,7 +21,6 @@ use crate::{
         stitch::{self, StitchInput},
     },
     sources::{PartId, PartOutcome},
-    store::packed,
     views,
 };
 
@@ -151,25 +150,25 @@ pub(super) fn is_due(input: &SourceInput, was: OffsetDateTime, now: OffsetDateTi
 
 /// A stitched and rendered environment.
 pub(super) struct Rendered {
-    /// The candidate, unless what is served already has this content or no source is complete yet.
-    pub(super) candidate: Option<(Arc<Candidate>, Bytes)>,
+    /// The candidate, unless the live content is the same or no source is complete yet.
+    pub(super) candidate: Option<Arc<Candidate>>,
     /// Issues of all stages.
     pub(super) issues: Vec<Issue>,
 }
 
-/// Stitches an environment and renders every route.
+/// Stitches an environment and renders every route. `live` is what came of that the last time.
 ///
 /// Fails when a consumer's view would be emptied by anything but the end of its experiments.
 pub(super) fn render(
     environment: &Arc<str>,
     sources: &Sources,
-    current: Option<&Snapshot>,
+    live: Option<&Candidate>,
     now: OffsetDateTime,
     cause: &str,
 ) -> Result<Rendered, Refusal> {
     let inputs: Vec<StitchInput> = sources
         .iter()
-        .filter_map(|(s, a)| stitch_input(s, a.as_ref()?, current))
+        .filter_map(|(s, a)| stitch_input(s, a.as_ref()?, live))
         .collect();
     // Half of a first input, say: nothing to serve is not the same as something empty to serve.
     if inputs.is_empty() {
@@ -186,8 +185,8 @@ pub(super) fn render(
         .map(|experiment| experiment.item.tracking_key.as_str())
         .collect();
     for view in &views {
-        let members = current
-            .and_then(|current| current.document(view.name))
+        let members = live
+            .and_then(|live| live.document(view.name))
             .map(|document| &document.members[..]);
         guard::view_not_emptied(view.name, members.unwrap_or_default(), &view.members, &keys)?;
     }
@@ -195,15 +194,16 @@ pub(super) fn render(
     let mut documents = Vec::with_capacity(views.len());
     for view in views {
         issues.extend(view.issues);
-        documents.push(document(view.name, view.body, view.members, current, now));
+        documents.push(document(view.name, view.body, view.members, live, now));
     }
-    let connections = relay::documents(sources, current, now);
+    let connections = relay::documents(sources, live, now);
     issues.extend(connections.issues);
     documents.extend(connections.documents);
+    documents.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     issues.sort_unstable();
     let tail = views::snapshot::snapshot_tail(&stitched);
     let hash = Candidate::content_hash(&tail, &documents);
-    if current.is_some_and(|current| current.hash == hash) {
+    if live.is_some_and(|live| live.hash == hash) {
         return Ok(Rendered {
             candidate: None,
             issues,
@@ -217,10 +217,10 @@ pub(super) fn render(
         meta: meta(&stitched, cause),
         created_at: now,
         evaluators: Evaluators::default(),
+        base: None,
     };
-    let packed = packed::pack_candidate(&candidate);
     Ok(Rendered {
-        candidate: Some((Arc::new(candidate), packed)),
+        candidate: Some(Arc::new(candidate)),
         issues,
     })
 }
@@ -229,18 +229,18 @@ pub(super) fn render(
 pub(super) fn takes_part(
     source: &FunnelSource,
     accepted: &Accepted,
-    current: Option<&Snapshot>,
+    live: Option<&Candidate>,
 ) -> bool {
-    source.is_complete(&accepted.input) || contributes(current, &source.id)
+    source.is_complete(&accepted.input) || contributes(live, &source.id)
 }
 
 fn stitch_input(
     source: &FunnelSource,
     accepted: &Accepted,
-    current: Option<&Snapshot>,
+    live: Option<&Candidate>,
 ) -> Option<StitchInput> {
     let input = &accepted.input;
-    if !takes_part(source, accepted, current) {
+    if !takes_part(source, accepted, live) {
         return None;
     }
     let listed = source
@@ -267,20 +267,20 @@ fn stitch_input(
     })
 }
 
-/// Whether a source is part of what is served.
-pub(super) fn contributes(current: Option<&Snapshot>, source: &str) -> bool {
-    current.is_some_and(|current| current.meta.sources.iter().any(|id| id == source))
+/// Whether a source is part of the live content.
+pub(super) fn contributes(live: Option<&Candidate>, source: &str) -> bool {
+    live.is_some_and(|live| live.meta.sources.iter().any(|id| id == source))
 }
 
-/// Takes over the served document where the bytes are the same: its date and compressed bodies still hold.
+/// Takes over the live document where the bytes are the same: its date and compressed bodies still hold.
 fn document(
     name: &'static str,
     body: Bytes,
     members: Vec<String>,
-    current: Option<&Snapshot>,
+    live: Option<&Candidate>,
     now: OffsetDateTime,
 ) -> Arc<Document> {
-    let served = current.and_then(|current| current.document(name));
+    let served = live.and_then(|live| live.document(name));
     match served.filter(|served| served.body == body && served.members == members) {
         Some(served) => Arc::clone(served),
         None => Arc::new(Document::new(name, body, now, members)),

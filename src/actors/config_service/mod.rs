@@ -14,8 +14,10 @@
 mod funnel;
 mod job;
 mod memory;
+mod publish;
 mod relay;
 mod restore;
+mod task;
 
 use std::{
     collections::{BTreeMap, VecDeque},

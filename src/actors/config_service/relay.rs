@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use super::funnel::{Intake, Sources, takes_part};
 use crate::{
-    model::{Document, Issue, Snapshot, snapshot::connection_document},
+    model::{Candidate, Document, Issue, snapshot::connection_document},
     pipeline::{
         input::PayloadPart,
         relay::{self, Form},
@@ -29,13 +29,13 @@ pub(super) struct Relayed {
 /// without meaning anything never reaches an SDK.
 pub(super) fn documents(
     sources: &Sources,
-    current: Option<&Snapshot>,
+    live: Option<&Candidate>,
     now: OffsetDateTime,
 ) -> Relayed {
     let mut sources: Vec<_> = sources
         .iter()
         .filter_map(|(source, accepted)| Some((source, accepted.as_ref()?)))
-        .filter(|(source, accepted)| takes_part(source, accepted, current))
+        .filter(|(source, accepted)| takes_part(source, accepted, live))
         .collect();
     // As in stitching: of two sources with the same client key the same one wins.
     sources.sort_by(|(a, _), (b, _)| {
@@ -48,13 +48,13 @@ pub(super) fn documents(
     for (source, accepted) in sources {
         for (key, part) in &accepted.input.payloads {
             let connection = accepted.connections.iter().find(|known| known.key == *key);
-            let Some((name, is_remote_eval)) = name(key, connection, current) else {
+            let Some((name, is_remote_eval)) = name(key, connection, live) else {
                 continue;
             };
             if made.contains_key(&name) {
                 continue;
             }
-            let served = current.and_then(|current| current.document(&name));
+            let served = live.and_then(|live| live.document(&name));
             let document = if is_remote_eval {
                 Some(document(&name, part, Form::Eval, served, now))
             } else {
@@ -84,7 +84,7 @@ pub(super) fn documents(
 fn name(
     key: &str,
     connection: Option<&Connection>,
-    current: Option<&Snapshot>,
+    live: Option<&Candidate>,
 ) -> Option<(Arc<str>, bool)> {
     // A file has no connection and no client key.
     if key.is_empty() {
@@ -98,7 +98,7 @@ fn name(
     [false, true]
         .into_iter()
         .map(|is_remote_eval| (connection_document(key, is_remote_eval), is_remote_eval))
-        .find(|(name, _)| current.is_some_and(|current| current.document(name).is_some()))
+        .find(|(name, _)| live.is_some_and(|live| live.document(name).is_some()))
 }
 
 fn document(

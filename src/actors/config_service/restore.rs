@@ -84,6 +84,6 @@ fn restored_check(
         .source(&source.id)
         .and_then(|clock| clock.last_success_ms());
     let stored = clock::from_ms(last_success.unwrap_or(accepted_at_ms).max(accepted_at_ms));
-    let served = served.filter(|served| funnel::contributes(Some(served), &source.id));
+    let served = served.filter(|served| funnel::contributes(Some(&served.content()), &source.id));
     served.map_or(stored, |served| stored.max(served.published_at))
 }

@@ -65,6 +65,7 @@ pub(super) fn snapshot(environment: &str, revision: u64) -> Snapshot {
         },
         created_at: PUBLISHED,
         evaluators: Evaluators::default(),
+        base: None,
     };
     candidate.at_revision(revision)
 }
