@@ -5,13 +5,14 @@
 //!
 //! A malformed item is dropped in [`validate`] (its last good version is put in its place), a malformed document is
 //! refused there as a whole ([`Refusal`]), and a well-formed but empty one is refused by [`guard`]. [`relay`] makes the
-//! documents that SDKs get, out of the bytes that came.
+//! documents that SDKs get, out of the bytes that came; [`overlay`] lays over all of them what operators force.
 
 pub mod adapt;
 pub mod dates;
 mod groups;
 pub mod guard;
 pub mod input;
+pub mod overlay;
 pub mod overrides;
 pub mod payload;
 pub mod relay;

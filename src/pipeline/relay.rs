@@ -19,8 +19,8 @@ use aes::Aes128;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use cbc::{
-    Encryptor,
-    cipher::{BlockModeEncrypt as _, KeyIvInit as _, block_padding::Pkcs7},
+    Decryptor, Encryptor,
+    cipher::{BlockModeDecrypt as _, BlockModeEncrypt as _, KeyIvInit as _, block_padding::Pkcs7},
 };
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::value::RawValue;
@@ -229,7 +229,7 @@ fn items(value: &RawValue, bad: &BTreeSet<usize>) -> Option<String> {
 /// Another date for a document that is not what the upstream sent under this one: SDKs ignore a change under the same.
 ///
 /// It moves within its own millisecond, by the content, so that replicas agree and no clock is asked.
-fn moved<'a>(date: &'a RawValue, digest: &[u8; 32]) -> Cow<'a, str> {
+pub(super) fn moved<'a>(date: &'a RawValue, digest: &[u8; 32]) -> Cow<'a, str> {
     let parsed = serde_json::from_str::<&str>(date.get())
         .ok()
         .and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
@@ -247,7 +247,7 @@ fn moved<'a>(date: &'a RawValue, digest: &[u8; 32]) -> Cow<'a, str> {
 }
 
 /// Encrypts one member, the same way each time.
-fn encrypt(key: &EncryptionKey, name: &str, plain: &str) -> String {
+pub(super) fn encrypt(key: &EncryptionKey, name: &str, plain: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
     mac.update(name.as_bytes());
     mac.update(&[0]);
@@ -260,6 +260,15 @@ fn encrypt(key: &EncryptionKey, name: &str, plain: &str) -> String {
     text.push('.');
     STANDARD.encode_string(&sealed, &mut text);
     text
+}
+
+/// Opens one member; `None`: not with this key.
+pub(super) fn decrypt(key: &EncryptionKey, text: &str) -> Option<String> {
+    let (iv, sealed) = text.split_once('.')?;
+    let (iv, sealed) = (STANDARD.decode(iv).ok()?, STANDARD.decode(sealed).ok()?);
+    let cipher = Decryptor::<Aes128>::new_from_slices(key, &iv).ok()?;
+    let plain = cipher.decrypt_padded_vec::<Pkcs7>(&sealed).ok()?;
+    String::from_utf8(plain).ok()
 }
 
 #[cfg(test)]
