@@ -211,6 +211,12 @@ impl Candidate {
         hex(&hash.finalize())
     }
 
+    /// Identity bytes of all documents, the beginning of the snapshot's, which shows the revision, not counted.
+    pub fn size_bytes(&self) -> u64 {
+        let bodies = self.documents.iter().map(|document| document.body.len());
+        (self.snapshot_tail.len() + bodies.sum::<usize>()) as u64
+    }
+
     /// Gives the candidate its number. Copies the snapshot's bytes once: not for an actor's thread.
     pub fn at_revision(&self, revision: u64) -> Snapshot {
         let mut body = Vec::with_capacity(self.snapshot_tail.len() + self.environment.len() + 48);
@@ -292,6 +298,12 @@ impl Snapshot {
             evaluators: self.evaluators.clone(),
             base: None,
         })
+    }
+
+    /// See [`Candidate::size_bytes`].
+    pub fn size_bytes(&self) -> u64 {
+        let bodies = self.documents.values().map(|document| document.body.len());
+        (bodies.sum::<usize>() - self.tail_start) as u64
     }
 
     /// `"environment":…,"config_version":…,"revision":…`, as every evaluated answer has it.

@@ -21,7 +21,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{
-    PackedInput, RevisionRow, StoreError, StoreRuntime, StoredInput, StoredRevision, StoredState,
+    PackedInput, RevisionInfo, RevisionRow, StoreError, StoreRuntime, StoredInput, StoredRevision,
+    StoredState,
     generations::{self, Label},
     packed,
 };
@@ -122,13 +123,48 @@ impl Backup {
         environment: &str,
         revision: u64,
     ) -> Result<RevisionRow, StoreError> {
+        let stored = self.read_revision(environment, revision).await?;
+        Ok(RevisionRow::new(&stored.candidate, revision, stored.packed))
+    }
+
+    /// The same, unpacked.
+    pub async fn read_revision(
+        &self,
+        environment: &str,
+        revision: u64,
+    ) -> Result<StoredRevision, StoreError> {
         let environment = environment.to_owned();
         self.blocking(move |folder| {
-            let path = folder.path(SNAPSHOT, &environment)?;
-            let path = generations::file(&path, SNAPSHOT, revision);
-            let (label, packed) = generations::read(&path, SNAPSHOT, &environment)?;
-            let candidate = packed::unpack_candidate(&label.name, &packed)?;
-            Ok(RevisionRow::new(&candidate, revision, packed))
+            let (label, packed) = folder.read_snapshot(&environment, revision)?;
+            Ok(StoredRevision {
+                revision,
+                candidate: packed::unpack_candidate(&label.name, &packed)?,
+                packed,
+            })
+        })
+        .await
+    }
+
+    /// What is known about one revision beside its bytes; fails when there is none or its file is harmed.
+    pub async fn read_info(
+        &self,
+        environment: &str,
+        revision: u64,
+    ) -> Result<RevisionInfo, StoreError> {
+        let environment = environment.to_owned();
+        self.blocking(move |folder| {
+            let (_, packed) = folder.read_snapshot(&environment, revision)?;
+            RevisionInfo::of_packed(revision, &packed)
+        })
+        .await
+    }
+
+    /// Numbers of the revisions that are here, readable or not.
+    pub async fn revisions(&self, environment: &str) -> Result<BTreeSet<u64>, StoreError> {
+        let environment = environment.to_owned();
+        self.blocking(move |folder| {
+            let files = generations::list(&folder.path(SNAPSHOT, &environment)?, SNAPSHOT)?;
+            Ok(files.into_iter().map(|(number, _)| number).collect())
         })
         .await
     }
@@ -260,6 +296,16 @@ impl Folder {
         kept.insert(label.number);
         generations::prune(path, &label.kind, self.generations, &kept);
         Ok(())
+    }
+
+    fn read_snapshot(
+        &self,
+        environment: &str,
+        revision: u64,
+    ) -> Result<(Label, Bytes), StoreError> {
+        let path = self.path(SNAPSHOT, environment)?;
+        let path = generations::file(&path, SNAPSHOT, revision);
+        generations::read(&path, SNAPSHOT, environment)
     }
 
     fn load_snapshot(&self, environment: &str) -> Result<Found<FoundSnapshot>, StoreError> {

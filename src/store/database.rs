@@ -1,4 +1,4 @@
-//! The SQL half of the store: history, inputs, states and the audit.
+//! The SQL half of the store: inputs, states and the audit here, the history in `revisions`.
 //!
 //! Every call runs on the store's own threads to its end, whatever becomes of the caller, and answers within seconds: a server
 //! that is away or hangs is [`StoreError::Unavailable`], and the next call tries anew. The first call that gets through
@@ -13,14 +13,14 @@ use bytes::Bytes;
 use sea_orm::{
     ActiveValue::{NotSet, Set},
     ColumnTrait as _, DatabaseConnection, DbErr, EntityTrait as _, QueryFilter as _,
-    QueryOrder as _, QuerySelect as _, SqlErr,
+    QueryOrder as _, QuerySelect as _,
     sea_query::OnConflict,
 };
 
 use super::{
-    AuditEntry, PackedInput, RevisionRow, StoreError, StoreRuntime, StoredState,
+    AuditEntry, PackedInput, StoreError, StoreRuntime, StoredState,
     connection::{Connector, Migrate},
-    entity::{audit_entries, revisions, source_inputs, source_states},
+    entity::{audit_entries, source_inputs, source_states},
 };
 use crate::settings;
 
@@ -33,25 +33,6 @@ const REASON_CHARS_MAX: usize = 10_000;
 /// Most that a statement with entries of the audit can carry, at 4 bytes a character; fits into every usual packet.
 const AUDIT_BYTES: usize =
     AUDIT_ENTRIES_MAX * 4 * (36 + 128 + 16 + 64 + 255 + 255 + REASON_CHARS_MAX);
-
-/// What became of a revision that was to be kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Inserted {
-    /// It was written.
-    New,
-    /// The same content is there under the same number: an earlier attempt got through.
-    AlreadyThere,
-    /// Other content has this number, and the highest number has this content: another replica was here first.
-    Elsewhere {
-        /// The highest number in use, to be shared with that replica.
-        highest: u64,
-    },
-    /// Other content has this number, and the highest number has neither.
-    Taken {
-        /// The highest number in use; the next one is free as far as the database knows.
-        highest: u64,
-    },
-}
 
 /// The database, connected or not.
 #[derive(Clone, Debug)]
@@ -101,118 +82,6 @@ impl Database {
         let connector = Arc::clone(&self.connector);
         let work = async move { connector.close().await };
         self.runtime.run(work).await
-    }
-
-    /// Keeps a revision under its number, unless that number is taken.
-    pub async fn insert_revision(&self, row: &RevisionRow) -> Result<Inserted, StoreError> {
-        let environment = row.environment.clone();
-        let (revision, hash) = (to_column(row.revision), row.hash.clone());
-        let model = revisions::ActiveModel {
-            id: NotSet,
-            environment: Set(row.environment.clone()),
-            revision: Set(revision),
-            hash: Set(row.hash.clone()),
-            cause: Set(fit(&row.cause, 255)),
-            features: Set(to_column(row.features)),
-            experiments: Set(to_column(row.experiments)),
-            size_bytes: Set(to_column(row.size_bytes)),
-            published_at_ms: Set(row.published_at_ms),
-            body: Set(row.body.to_vec()),
-        };
-        self.run(row.body.len(), move |db| async move {
-            let insert = revisions::Entity::insert(model).exec_without_returning(&db);
-            match insert.await {
-                Ok(_) => Ok(Inserted::New),
-                Err(error) if is_duplicate(&error) => {
-                    who_has(&db, &environment, revision, &hash).await
-                }
-                Err(error) => Err(error),
-            }
-        })
-        .await
-    }
-
-    /// The newest revision of an environment.
-    pub async fn latest_revision(
-        &self,
-        environment: &str,
-    ) -> Result<Option<RevisionRow>, StoreError> {
-        self.revision_up_to(environment, u64::MAX).await
-    }
-
-    /// The newest revision whose number is at most `bound`.
-    pub async fn revision_up_to(
-        &self,
-        environment: &str,
-        bound: u64,
-    ) -> Result<Option<RevisionRow>, StoreError> {
-        let environment = environment.to_owned();
-        self.run(0, move |db| async move {
-            let newest = revisions::Entity::find()
-                .filter(revisions::Column::Environment.eq(environment))
-                .filter(revisions::Column::Revision.lte(to_column(bound)))
-                .order_by_desc(revisions::Column::Revision);
-            Ok(newest.one(&db).await?.map(RevisionRow::from))
-        })
-        .await
-    }
-
-    /// The highest number in use.
-    pub async fn highest_revision(&self, environment: &str) -> Result<Option<u64>, StoreError> {
-        let environment = environment.to_owned();
-        self.run(0, move |db| async move {
-            let highest = nth_highest(&db, &environment, 0).await?;
-            Ok(highest.map(from_column))
-        })
-        .await
-    }
-
-    /// Whether a number is free in the history, and no older than the `keep` newest, which alone are kept.
-    pub async fn lacks_revision(
-        &self,
-        environment: &str,
-        revision: u64,
-        keep: u64,
-    ) -> Result<bool, StoreError> {
-        let environment = environment.to_owned();
-        self.run(0, move |db| async move {
-            let revision = to_column(revision);
-            let oldest_kept = nth_highest(&db, &environment, keep.max(1) - 1).await?;
-            let is_kept = oldest_kept.is_none_or(|oldest| oldest <= revision);
-            Ok(is_kept && hash_of(&db, &environment, revision).await?.is_none())
-        })
-        .await
-    }
-
-    /// Every environment that has a revision, sorted.
-    pub async fn environments(&self) -> Result<Vec<String>, StoreError> {
-        self.run(0, |db| async move {
-            revisions::Entity::find()
-                .select_only()
-                .column(revisions::Column::Environment)
-                .distinct()
-                .order_by_asc(revisions::Column::Environment)
-                .into_tuple()
-                .all(&db)
-                .await
-        })
-        .await
-    }
-
-    /// Deletes all but the `keep` newest revisions and returns how many went. Never deletes the newest.
-    pub async fn prune_revisions(&self, environment: &str, keep: u64) -> Result<u64, StoreError> {
-        let environment = environment.to_owned();
-        self.run(0, move |db| async move {
-            let oldest_kept = nth_highest(&db, &environment, keep.max(1) - 1).await?;
-            let Some(oldest_kept) = oldest_kept else {
-                return Ok(0);
-            };
-            let surplus = revisions::Entity::delete_many()
-                .filter(revisions::Column::Environment.eq(environment))
-                .filter(revisions::Column::Revision.lt(oldest_kept));
-            Ok(surplus.exec(&db).await?.rows_affected)
-        })
-        .await
     }
 
     /// Replaces a source's last accepted input.
@@ -343,72 +212,6 @@ impl Database {
     }
 }
 
-fn is_duplicate(error: &DbErr) -> bool {
-    matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_)))
-}
-
-async fn who_has(
-    db: &DatabaseConnection,
-    environment: &str,
-    revision: i64,
-    hash: &str,
-) -> Result<Inserted, DbErr> {
-    let holder = hash_of(db, environment, revision).await?;
-    if holder.as_deref() == Some(hash) {
-        return Ok(Inserted::AlreadyThere);
-    }
-    let highest: Option<(i64, String)> = revisions::Entity::find()
-        .select_only()
-        .columns([revisions::Column::Revision, revisions::Column::Hash])
-        .filter(revisions::Column::Environment.eq(environment))
-        .order_by_desc(revisions::Column::Revision)
-        .limit(1)
-        .into_tuple()
-        .one(db)
-        .await?;
-    let (highest, holds_ours) = match highest {
-        Some((highest, theirs)) => (from_column(highest), theirs == hash),
-        None => (from_column(revision), false),
-    };
-    Ok(if holds_ours {
-        Inserted::Elsewhere { highest }
-    } else {
-        Inserted::Taken { highest }
-    })
-}
-
-async fn hash_of(
-    db: &DatabaseConnection,
-    environment: &str,
-    revision: i64,
-) -> Result<Option<String>, DbErr> {
-    revisions::Entity::find()
-        .select_only()
-        .column(revisions::Column::Hash)
-        .filter(revisions::Column::Environment.eq(environment))
-        .filter(revisions::Column::Revision.eq(revision))
-        .into_tuple()
-        .one(db)
-        .await
-}
-
-async fn nth_highest(
-    db: &DatabaseConnection,
-    environment: &str,
-    skip: u64,
-) -> Result<Option<i64>, DbErr> {
-    revisions::Entity::find()
-        .select_only()
-        .column(revisions::Column::Revision)
-        .filter(revisions::Column::Environment.eq(environment))
-        .order_by_desc(revisions::Column::Revision)
-        .offset(skip)
-        .limit(1)
-        .into_tuple()
-        .one(db)
-        .await
-}
-
 fn audit_model(entry: &AuditEntry) -> audit_entries::ActiveModel {
     audit_entries::ActiveModel {
         id: NotSet,
@@ -428,7 +231,7 @@ fn audit_model(entry: &AuditEntry) -> audit_entries::ActiveModel {
 
 /// Text that every database takes: no longer than its column, and without NUL, which PostgreSQL refuses. A refused entry
 /// would be tried again for ever and hold up the ones behind it.
-fn fit(text: &str, chars_max: usize) -> String {
+pub(super) fn fit(text: &str, chars_max: usize) -> String {
     let chars = text.chars().take(chars_max);
     chars
         .map(|c| if c == '\0' { '\u{fffd}' } else { c })
@@ -436,28 +239,12 @@ fn fit(text: &str, chars_max: usize) -> String {
 }
 
 /// SQL knows signed numbers only; no count of ours comes near the end.
-fn to_column(number: u64) -> i64 {
+pub(super) fn to_column(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn from_column(number: i64) -> u64 {
+pub(super) fn from_column(number: i64) -> u64 {
     u64::try_from(number).unwrap_or_default()
-}
-
-impl From<revisions::Model> for RevisionRow {
-    fn from(row: revisions::Model) -> Self {
-        Self {
-            environment: row.environment,
-            revision: from_column(row.revision),
-            hash: row.hash,
-            cause: row.cause,
-            features: from_column(row.features),
-            experiments: from_column(row.experiments),
-            size_bytes: from_column(row.size_bytes),
-            published_at_ms: row.published_at_ms,
-            body: Bytes::from(row.body),
-        }
-    }
 }
 
 impl From<source_inputs::Model> for PackedInput {

@@ -16,6 +16,7 @@ mod generations;
 mod load;
 pub mod packed;
 mod records;
+mod revisions;
 mod runtime;
 mod sticky;
 
@@ -24,15 +25,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use backup::{Backup, Found, FoundSnapshot, Generation};
-pub use database::{Database, Inserted};
+pub use database::Database;
 pub use error::{Outage, StoreError};
 pub use load::{Loaded, LoadedEnvironment, LoadedInput, LoadedState, Side};
 pub use migration::State as MigrationState;
-pub use records::{AuditEntry, PackedInput, RevisionRow, StoredInput, StoredRevision, StoredState};
+pub use records::{
+    AuditEntry, PackedInput, RevisionInfo, RevisionRow, StoredInput, StoredRevision, StoredState,
+};
+pub use revisions::Inserted;
 pub use runtime::StoreRuntime;
 pub use sticky::{KeyedDocument, StickyError, StickyStore};
 
-use crate::{model::Candidate, settings};
+use crate::{
+    model::{Candidate, Snapshot},
+    settings,
+};
 
 /// Both halves of the store; clones share them.
 #[derive(Clone, Debug)]
@@ -78,6 +85,15 @@ impl Store {
     pub async fn pack_candidate(&self, candidate: Arc<Candidate>) -> Result<Bytes, StoreError> {
         let pack = move || Ok(packed::pack_candidate(&candidate));
         self.runtime.run_blocking(pack).await
+    }
+
+    /// Unpacks a revision on the store's threads, under its number.
+    pub async fn unpack_revision(&self, row: RevisionRow) -> Result<Snapshot, StoreError> {
+        let unpack = move || {
+            let stored = StoredRevision::unpack(&row)?;
+            Ok(stored.candidate.at_revision(stored.revision))
+        };
+        self.runtime.run_blocking(unpack).await
     }
 
     /// Packs an input on the store's threads, for both halves at once.

@@ -11,7 +11,7 @@
 //! The number is a column or part of a file name, so a candidate is packed before its number is allotted. A packed blob is a
 //! zstd frame of `stitchd-blob 1 <bytes> <sha-256>\n` and the bytes.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -50,6 +50,35 @@ struct Meta {
     features: usize,
     experiments: usize,
     cause: String,
+}
+
+impl Header {
+    fn read(line: &[u8]) -> Result<Self, StoreError> {
+        serde_json::from_slice(line).map_err(|error| corrupt_revision(error.to_string()))
+    }
+}
+
+impl From<&SnapshotMeta> for Meta {
+    fn from(meta: &SnapshotMeta) -> Self {
+        let meta = meta.clone();
+        Self {
+            sources: meta.sources,
+            features: meta.features,
+            experiments: meta.experiments,
+            cause: meta.cause,
+        }
+    }
+}
+
+impl From<Meta> for SnapshotMeta {
+    fn from(meta: Meta) -> Self {
+        Self {
+            sources: meta.sources,
+            features: meta.features,
+            experiments: meta.experiments,
+            cause: meta.cause,
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -98,12 +127,7 @@ pub fn pack_candidate(candidate: &Candidate) -> Bytes {
 fn header_line(candidate: &Candidate) -> Vec<u8> {
     let header = Header {
         hash: candidate.hash.clone(),
-        meta: Meta {
-            sources: candidate.meta.sources.clone(),
-            features: candidate.meta.features,
-            experiments: candidate.meta.experiments,
-            cause: candidate.meta.cause.clone(),
-        },
+        meta: Meta::from(&candidate.meta),
         created_at: Moment::new(candidate.created_at),
         tail_bytes: candidate.snapshot_tail.len(),
         documents: candidate
@@ -122,6 +146,41 @@ fn header_line(candidate: &Candidate) -> Vec<u8> {
     serde_json::to_vec(&header).expect("strings and numbers always serialise")
 }
 
+/// What is known about a packed candidate without unpacking its bytes.
+pub(super) struct Head {
+    pub(super) hash: String,
+    pub(super) meta: SnapshotMeta,
+    pub(super) created_at: OffsetDateTime,
+    /// See [`Candidate::size_bytes`].
+    pub(super) size_bytes: u64,
+}
+
+/// Reads the beginning of a packed candidate; fails when it is none. The rest may be harmed all the same.
+pub(super) fn read_head(packed: &[u8]) -> Result<Head, StoreError> {
+    let mut lines = [Vec::new(), Vec::new()];
+    let mut read = || -> io::Result<()> {
+        let decoder = zstd::Decoder::with_buffer(packed)?.take(UNPACKED_BYTES_MAX);
+        let mut decoder = BufReader::new(decoder);
+        for line in &mut lines {
+            decoder.read_until(b'\n', line)?;
+        }
+        Ok(())
+    };
+    read().map_err(|error| corrupt_revision(error.to_string()))?;
+    let [magic, header] = &lines;
+    if magic.trim_ascii_end() != REVISION_MAGIC {
+        return Err(corrupt_revision("an unknown format"));
+    }
+    let header = Header::read(header)?;
+    let bodies = header.documents.iter().map(|document| document.body_bytes);
+    Ok(Head {
+        size_bytes: (header.tail_bytes + bodies.sum::<usize>()) as u64,
+        created_at: header.created_at.read()?,
+        hash: header.hash,
+        meta: header.meta.into(),
+    })
+}
+
 /// Restores a candidate, byte for byte; fails when anything does not fit its lengths or its hash.
 pub fn unpack_candidate(environment: &str, packed: &[u8]) -> Result<Candidate, StoreError> {
     let unpacked = decompress(packed).map_err(|error| corrupt_revision(error.to_string()))?;
@@ -130,8 +189,7 @@ pub fn unpack_candidate(environment: &str, packed: &[u8]) -> Result<Candidate, S
         return Err(corrupt_revision("an unknown format"));
     }
     let (header, mut rest) = split_line(rest).ok_or_else(|| corrupt_revision("no header"))?;
-    let header: Header =
-        serde_json::from_slice(header).map_err(|error| corrupt_revision(error.to_string()))?;
+    let header = Header::read(header)?;
     // Copied, not sliced: a slice would keep all of the unpacked bytes in memory as long as any document lives.
     let mut take = |length: usize| {
         let (body, behind) = rest.split_at_checked(length)?;
@@ -162,12 +220,7 @@ pub fn unpack_candidate(environment: &str, packed: &[u8]) -> Result<Candidate, S
         hash: header.hash,
         snapshot_tail,
         documents,
-        meta: SnapshotMeta {
-            sources: header.meta.sources,
-            features: header.meta.features,
-            experiments: header.meta.experiments,
-            cause: header.meta.cause,
-        },
+        meta: header.meta.into(),
         created_at: header.created_at.read()?,
         evaluators: Evaluators::default(),
         base: None,

@@ -7,7 +7,10 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::{StoreError, packed};
-use crate::{clock, model::Candidate};
+use crate::{
+    clock,
+    model::{Candidate, Snapshot, SnapshotMeta},
+};
 
 /// One revision as it is kept.
 #[derive(Clone, PartialEq, Eq)]
@@ -24,7 +27,7 @@ pub struct RevisionRow {
     pub features: u64,
     /// Number of experiments.
     pub experiments: u64,
-    /// Identity bytes of all documents.
+    /// See [`Candidate::size_bytes`].
     pub size_bytes: u64,
     /// When it was made, as Unix milliseconds.
     pub published_at_ms: i64,
@@ -35,8 +38,6 @@ pub struct RevisionRow {
 impl RevisionRow {
     /// The row for a candidate that gets this number; `packed` is what [`packed::pack_candidate`] made of it.
     pub fn new(candidate: &Candidate, revision: u64, packed: Bytes) -> Self {
-        let documents = candidate.documents.iter().map(|d| d.body.len());
-        let size_bytes = candidate.snapshot_tail.len() + documents.sum::<usize>();
         Self {
             environment: candidate.environment.to_string(),
             revision,
@@ -44,7 +45,7 @@ impl RevisionRow {
             cause: candidate.meta.cause.clone(),
             features: candidate.meta.features as u64,
             experiments: candidate.meta.experiments as u64,
-            size_bytes: size_bytes as u64,
+            size_bytes: candidate.size_bytes(),
             published_at_ms: clock::to_ms(candidate.created_at),
             body: packed,
         }
@@ -61,6 +62,64 @@ impl fmt::Debug for RevisionRow {
     }
 }
 
+/// What is known about a revision beside its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevisionInfo {
+    /// Number within the environment.
+    pub revision: u64,
+    /// Hex SHA-256 over everything served.
+    pub hash: String,
+    /// When it was made, as Unix milliseconds.
+    pub published_at_ms: i64,
+    /// See [`Candidate::size_bytes`].
+    pub size_bytes: u64,
+    /// How it came about.
+    pub meta: SnapshotMeta,
+}
+
+impl RevisionInfo {
+    /// Of a packed revision, from its header alone: what follows is not looked at.
+    pub fn of_packed(revision: u64, packed: &[u8]) -> Result<Self, StoreError> {
+        let head = packed::read_head(packed)?;
+        Ok(Self {
+            revision,
+            hash: head.hash,
+            published_at_ms: clock::to_ms(head.created_at),
+            size_bytes: head.size_bytes,
+            meta: head.meta,
+        })
+    }
+}
+
+impl From<&RevisionRow> for RevisionInfo {
+    fn from(row: &RevisionRow) -> Self {
+        Self {
+            revision: row.revision,
+            hash: row.hash.clone(),
+            published_at_ms: row.published_at_ms,
+            size_bytes: row.size_bytes,
+            meta: SnapshotMeta {
+                features: usize::try_from(row.features).unwrap_or(usize::MAX),
+                experiments: usize::try_from(row.experiments).unwrap_or(usize::MAX),
+                cause: row.cause.clone(),
+                ..SnapshotMeta::default()
+            },
+        }
+    }
+}
+
+impl From<&Snapshot> for RevisionInfo {
+    fn from(snapshot: &Snapshot) -> Self {
+        Self {
+            revision: snapshot.revision,
+            hash: snapshot.hash.clone(),
+            published_at_ms: clock::to_ms(snapshot.published_at),
+            size_bytes: snapshot.size_bytes(),
+            meta: snapshot.meta.clone(),
+        }
+    }
+}
+
 /// A revision read back, with its packed form for the side that lacks it.
 #[derive(Clone)]
 pub struct StoredRevision {
@@ -70,6 +129,17 @@ pub struct StoredRevision {
     pub candidate: Candidate,
     /// The same, packed.
     pub packed: Bytes,
+}
+
+impl StoredRevision {
+    /// Unpacks a row. Takes some tenths of a second for a large one: for a blocking thread.
+    pub fn unpack(row: &RevisionRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            revision: row.revision,
+            candidate: packed::unpack_candidate(&row.environment, &row.body)?,
+            packed: row.body.clone(),
+        })
+    }
 }
 
 impl fmt::Debug for StoredRevision {

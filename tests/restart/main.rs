@@ -27,7 +27,6 @@ mod outages;
 mod replicas;
 mod restarts;
 mod stop;
-mod trouble;
 
 use std::{
     collections::BTreeMap,
@@ -36,7 +35,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use secrecy::SecretString;
 use serde_json::{Value, json};
 use stitchd::{
     model::{Snapshot, snapshot::SNAPSHOT_DOCUMENT},
@@ -47,15 +45,13 @@ use stitchd::{
 use tokio::time::Instant;
 
 use crate::support::{
-    Answer, Bed, ENVIRONMENT, PATIENCE, TestApp, answer, databases::Backend, eventually,
+    Answer, Bed, ENVIRONMENT, PATIENCE, TestApp, answer, databases::Backend, eventually, store,
+    trouble,
 };
 
 /// A bed whose service keeps its history in this database.
 fn bed_on(backend: &Backend) -> Bed {
-    Bed {
-        database_url: backend.url.clone(),
-        ..Bed::new()
-    }
+    Bed::on(backend)
 }
 
 /// The bed's settings with one piece of their text replaced.
@@ -133,19 +129,6 @@ async fn counter(app: &TestApp) -> u64 {
     snapshot["features"]["counter"]["defaultValue"]
         .as_u64()
         .unwrap()
-}
-
-/// The store that a service with these settings has.
-fn store(url: &str, dir: &Path) -> Store {
-    let database = settings::Database {
-        url: Some(SecretString::from(url)),
-        ..settings::Database::default()
-    };
-    let backup = settings::Backup {
-        dir: dir.to_owned(),
-        generations: 3,
-    };
-    Store::new(&database, &backup).unwrap()
 }
 
 /// Every revision in a database, newest first.

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use stitchd::{
     actors::{
         poller::{PollSoon, PushReport, TakePush},
+        store::{GetRevision, ListRevisions},
         supervisor::Policy,
     },
     cli::demo::upstream::CLIENT_KEY,
@@ -47,6 +48,8 @@ pub(crate) enum Trigger {
     Issues,
     /// `GET /admin/audit`.
     Audit,
+    /// A look at the history: a list, and a revision that is not served any more.
+    History,
     /// A remote evaluation's sticky buckets, read and written.
     Sticky,
     /// The end of an actor, after which its supervision goes round.
@@ -85,6 +88,10 @@ impl Trigger {
                 Self::Sticky
             }
             ("store", "ListAudit" | "list_audit_future") => Self::Audit,
+            (
+                "store",
+                "GetRevision" | "get_revision_future" | "ListRevisions" | "list_revisions_future",
+            ) => Self::History,
             _ => panic!("nobody knows how to reach `{}`", point.name),
         }
     }
@@ -214,6 +221,7 @@ impl Scene {
                 drop(app.admin_get(&path).await);
             }
             Trigger::Audit => drop(app.admin_get("/admin/audit").await),
+            Trigger::History => self.look_back().await,
             Trigger::Sticky => {
                 let sticky = app.handles.sticky.as_ref().unwrap();
                 let key = "id||somebody".to_owned();
@@ -228,6 +236,29 @@ impl Scene {
                 eventually("it dies", async || victim.has_fired().then_some(())).await;
             }
         }
+    }
+
+    /// Whoever dies of it, there is an answer.
+    async fn look_back(&self) {
+        let store = &self.app.handles.store;
+        let list = ListRevisions {
+            environment: ENVIRONMENT.into(),
+            limit: 10,
+            before: None,
+        };
+        // One that is answered by itself may go unanswered; it is asked again.
+        let listed = eventually("a list", async || {
+            store.ask_again(list.clone(), PATIENCE).await.ok()
+        });
+        assert_eq!(listed.await.error, None);
+        let first = GetRevision {
+            environment: ENVIRONMENT.into(),
+            revision: 1,
+        };
+        let found = eventually("a revision", async || {
+            store.ask_again(first.clone(), PATIENCE).await.ok()
+        });
+        assert_eq!(found.await.unwrap().unwrap().revision, 1);
     }
 
     /// What the upstream has, sent by itself; whoever dies of it, it is taken.

@@ -21,10 +21,12 @@
 pub mod databases;
 pub mod process;
 pub mod proxy;
+pub mod trouble;
 
-use std::{collections::BTreeMap, io::Write as _, time::Duration};
+use std::{collections::BTreeMap, io::Write as _, path::Path, time::Duration};
 
 use bytes::Bytes;
+use secrecy::SecretString;
 use serde_json::Value;
 use stitchd::{
     actors::{Handles, supervisor::Policy},
@@ -32,9 +34,12 @@ use stitchd::{
     cli::demo::upstream::{CLIENT_KEY, SECRET_KEY, Upstream, experiment, many_features},
     http::ROUTES,
     settings::{self, Profile, Settings},
+    store::Store,
 };
 use tempfile::TempDir;
 use tokio::{sync::oneshot, time::Instant};
+
+use self::databases::Backend;
 
 /// The environment of the tests' source.
 pub const ENVIRONMENT: &str = "production";
@@ -81,6 +86,14 @@ impl Bed {
             database_url,
             source_extra: String::new(),
             extra: String::new(),
+        }
+    }
+
+    /// The same with its history in this database.
+    pub fn on(backend: &Backend) -> Self {
+        Self {
+            database_url: backend.url.clone(),
+            ..Self::new()
         }
     }
 
@@ -135,6 +148,19 @@ impl Bed {
         app.until_revision(1).await;
         app
     }
+}
+
+/// The store that a service with these settings has.
+pub fn store(url: &str, dir: &Path) -> Store {
+    let database = settings::Database {
+        url: Some(SecretString::from(url)),
+        ..settings::Database::default()
+    };
+    let backup = settings::Backup {
+        dir: dir.to_owned(),
+        generations: 3,
+    };
+    Store::new(&database, &backup).unwrap()
 }
 
 /// The running service.

@@ -4,7 +4,8 @@
 //! nothing heavy: packing, hashing and compressing happen elsewhere.
 //!
 //! Messages in: [`GetSnapshot`] (HTTP workers), [`Publish`], [`SaveInput`], [`LoadInputs`] (`ConfigServiceActor`),
-//! [`SaveSourceState`] (`PollerActor`), [`Audit`], [`ListAudit`], [`GetStoreStatus`] (control plane). Messages out: none.
+//! [`SaveSourceState`] (`PollerActor`), [`Audit`], [`ListAudit`], [`GetStoreStatus`], [`GetRevision`], [`ListRevisions`]
+//! (control plane). Messages out: none.
 //!
 //! What is kept in memory lives in [`StoreMemory`], which outlives the actor, so that a restart loses nothing even when
 //! neither database nor backup can be written. What could not be written is written by the flush, which a timer starts
@@ -12,6 +13,7 @@
 
 mod audit_queue;
 mod flush;
+mod history;
 mod memory;
 mod publish;
 mod restore;
@@ -26,7 +28,10 @@ use actix::{
 use bytes::Bytes;
 use tracing::{Instrument as _, debug_span};
 
-pub use self::memory::StoreMemory;
+pub use self::{
+    history::{GetRevision, HistoryError, ListRevisions, RevisionPage},
+    memory::StoreMemory,
+};
 use super::{Quit, board::Board, poller::SourceState};
 use crate::{
     metrics::Metrics,

@@ -250,7 +250,6 @@ fn not_durable(name: &str, revision: u64) {
 
 /// The database row of a snapshot that was published before the database took it.
 pub(super) fn row_of(snapshot: &Snapshot, packed: Bytes) -> RevisionRow {
-    let documents = snapshot.documents.values();
     RevisionRow {
         environment: snapshot.environment.to_string(),
         revision: snapshot.revision,
@@ -258,7 +257,7 @@ pub(super) fn row_of(snapshot: &Snapshot, packed: Bytes) -> RevisionRow {
         cause: snapshot.meta.cause.clone(),
         features: snapshot.meta.features as u64,
         experiments: snapshot.meta.experiments as u64,
-        size_bytes: documents.map(|document| document.body.len() as u64).sum(),
+        size_bytes: snapshot.size_bytes(),
         published_at_ms: clock::to_ms(snapshot.published_at),
         body: packed,
     }

@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
 };
 
+use super::history::Remembered;
 use crate::store::RevisionRow;
 
 /// Most revisions that wait, beyond the generations that the backup keeps anyway: as many as the history keeps by default.
@@ -89,6 +90,23 @@ impl Waiting {
     pub(super) fn rows(&self) -> Vec<RevisionRow> {
         let rows = self.revisions.iter().filter_map(|one| one.row.clone());
         rows.collect()
+    }
+
+    /// What is known of an environment's revisions.
+    pub(super) fn remembered(&self, environment: &str) -> Remembered {
+        let mut known = Remembered::default();
+        let of_it = |one: &&WaitingRevision| &*one.environment == environment;
+        for one in self.revisions.iter().filter(of_it) {
+            match &one.row {
+                Some(row) => {
+                    known.revisions.insert(one.revision, row.into());
+                }
+                None => {
+                    known.on_disk.insert(one.revision);
+                }
+            }
+        }
+        known
     }
 
     /// The backup has it now: it is not needed in memory any more.

@@ -15,11 +15,12 @@ use parking_lot::Mutex;
 use super::{
     AuditLine, AuditRecord, StoreStatus, StoredEnvironment,
     audit_queue::AuditQueue,
+    history::Remembered,
     waiting::{Waiting, WaitingRevision},
 };
 use crate::{
     model::Snapshot,
-    store::{AuditEntry, PackedInput, RevisionRow, StoredState},
+    store::{AuditEntry, PackedInput, RevisionInfo, RevisionRow, StoredState},
 };
 
 /// Something with two copies to write.
@@ -270,6 +271,24 @@ impl StoreMemory {
 
     pub(super) fn waiting_in_backup(&self, row: &RevisionRow) {
         self.inner.lock().waiting.set_in_backup(row);
+    }
+
+    /// A replaced revision that no half has.
+    pub(super) fn waiting_row(&self, environment: &str, revision: u64) -> Option<RevisionRow> {
+        let inner = self.inner.lock();
+        let mut rows = inner.waiting.rows().into_iter();
+        rows.find(|row| row.revision == revision && row.environment == environment)
+    }
+
+    /// What is known of an environment's revisions without asking anybody.
+    pub(super) fn remembered(&self, environment: &str) -> Remembered {
+        let inner = self.inner.lock();
+        let mut known = inner.waiting.remembered(environment);
+        if let Some(current) = inner.current.get(environment) {
+            let info = RevisionInfo::from(&*current.snapshot);
+            known.revisions.insert(info.revision, info);
+        }
+        known
     }
 
     /// Asks, whenever it is called, for the numbers that the database lacks: their files must stay.

@@ -3,17 +3,15 @@
 use sea_orm::{ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection};
 use stitchd::store::Store;
 
-use crate::{
-    bed_on, store,
-    support::{
-        Bed,
-        databases::{Backend, on_server, sqlite},
-        proxy::{Proxy, Wire},
-    },
+use super::{
+    Bed,
+    databases::{Backend, on_server, sqlite},
+    proxy::{Proxy, Wire},
+    store,
 };
 
 /// A way for a database to be of no use.
-pub(crate) enum Trouble {
+pub enum Trouble {
     /// Another process holds the file for itself; reads go on, writes wait and fail.
     Lock {
         url: String,
@@ -24,7 +22,7 @@ pub(crate) enum Trouble {
 }
 
 impl Trouble {
-    pub(crate) async fn begin(&mut self) {
+    pub async fn begin(&mut self) {
         match self {
             Self::Lock { url, held } => {
                 let mut options = ConnectOptions::new(url.as_str());
@@ -40,7 +38,7 @@ impl Trouble {
         }
     }
 
-    pub(crate) async fn end(&mut self) {
+    pub async fn end(&mut self) {
         match self {
             Self::Lock { held, .. } => {
                 let held = held.take().unwrap();
@@ -53,22 +51,22 @@ impl Trouble {
 }
 
 /// A bed with a database that can be troubled, and a way round the trouble to look into it.
-pub(crate) struct Case {
-    pub(crate) name: String,
-    pub(crate) bed: Bed,
-    pub(crate) trouble: Trouble,
-    pub(crate) direct: Store,
-    pub(crate) _backend: Backend,
+pub struct Case {
+    pub name: String,
+    pub bed: Bed,
+    pub trouble: Trouble,
+    pub direct: Store,
+    pub _backend: Backend,
 }
 
 /// Every backend with every trouble it can have.
-pub(crate) async fn cases() -> Vec<Case> {
+pub async fn cases() -> Vec<Case> {
     let backend = sqlite();
     let trouble = Trouble::Lock {
         url: backend.url.clone(),
         held: None,
     };
-    let bed = bed_on(&backend);
+    let bed = Bed::on(&backend);
     let mut cases = vec![Case {
         name: "sqlite locked".to_owned(),
         direct: store(&backend.url, bed.dir.path()),
@@ -82,7 +80,7 @@ pub(crate) async fn cases() -> Vec<Case> {
     cases
 }
 
-pub(crate) async fn cases_with(wire: Wire) -> Vec<Case> {
+pub async fn cases_with(wire: Wire) -> Vec<Case> {
     let servers = [
         on_server("postgres", "STITCHD_TEST_POSTGRES"),
         on_server("mariadb", "STITCHD_TEST_MARIADB"),
@@ -90,7 +88,7 @@ pub(crate) async fn cases_with(wire: Wire) -> Vec<Case> {
     let mut cases = Vec::new();
     for backend in servers.into_iter().flatten() {
         let (proxy, url) = Proxy::in_front_of(&backend).await;
-        let mut bed = bed_on(&backend);
+        let mut bed = Bed::on(&backend);
         bed.database_url = url;
         cases.push(Case {
             name: format!("{} {wire:?}", backend.name),
