@@ -17,7 +17,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("telemetry", &["settings", "sources"]),
     ("eval", &[]),
     ("diff", &["eval"]),
-    ("pipeline", &["model"]),
+    // Guards evaluate sample units and tell what a held input would change.
+    ("pipeline", &["diff", "eval", "model"]),
     ("views", &["model"]),
     ("sources", &["settings"]),
     ("store", &["clock", "model", "settings"]),

@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use super::{BadItem, members::Members};
+use super::{BadItem, limits::few_variations, members::Members};
 use crate::{
     model::{CanonicalJson, Delivery, Experiment, Json, Namespace, Phase, Status, Variation, json},
     pipeline::dates::parse_date,
@@ -73,6 +73,7 @@ fn status(word: &str) -> Status {
 fn variations(experiment: &Members<'_>) -> Result<Vec<Variation>, BadItem> {
     let list = experiment.list("variations")?;
     let list = list.ok_or_else(|| BadItem::new(".variations", "is missing"))?;
+    few_variations(".variations", list.len())?;
     let read = |(i, value)| {
         let at = format!(".variations[{i}]");
         let variation = Members::of(value, &at)?;

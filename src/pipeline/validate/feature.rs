@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     BadItem,
     condition::{self, KnownGroups},
+    limits::{few_variations, near_variations},
     members::{Members, wrong},
 };
 use crate::model::{CanonicalJson, Feature, Json, json};
@@ -73,6 +74,8 @@ fn rule_at(
     let rule = Members::of(rule, at)?;
     rule_members(&rule)?;
     split(&rule, warnings)?;
+    let variations = rule.list("variations")?.map_or(0, <[_]>::len);
+    warnings.extend(near_variations(at, variations));
     if let Some(condition) = rule.get("condition") {
         condition::warnings(condition, &rule.path("condition"), groups, warnings);
     }
@@ -99,6 +102,9 @@ fn rule_members(rule: &Members<'_>) -> Result<(), BadItem> {
         .filter(|phase| !matches!(phase, Json::Text(_) | Json::Number(_)))
     {
         return Err(wrong(&rule.path("phase"), phase, "a string"));
+    }
+    if let Some(variations) = rule.get("variations").and_then(Json::as_list) {
+        few_variations(rule.path("variations"), variations.len())?;
     }
     rule.boolean("disableStickyBucketing")?;
     rule.object("condition")?;

@@ -8,6 +8,7 @@ mod condition;
 mod digest;
 mod experiment;
 mod feature;
+mod limits;
 mod members;
 mod references;
 
@@ -24,16 +25,9 @@ use super::{
 };
 use crate::model::{CanonicalJson, Experiment, Issue, Json, Status};
 use condition::KnownGroups;
+pub use limits::{DEPTH_MAX, ITEM_BYTES_MAX, ITEMS_MAX, KEY_BYTES_MAX, VARIATIONS_MAX};
+use limits::{item, measured_item, within_limits};
 use references::Namespaces;
-
-/// Most features (or groups, or experiments) taken from one document; far above any real one.
-pub const ITEMS_MAX: usize = 100_000;
-/// Largest single item in bytes.
-pub const ITEM_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// Deepest nesting of one item.
-pub const DEPTH_MAX: usize = 64;
-/// Longest key in bytes; keys become URL segments and log fields.
-pub const KEY_BYTES_MAX: usize = 512;
 
 /// Why one item cannot be served: where in it, and what.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,7 +53,6 @@ impl BadItem {
 pub fn payload(source: &str, raw: &[u8], last_good: Option<&Payload>) -> Result<Payload, Refusal> {
     let document: RawPayload<'_> = read(raw, "payload")?;
     let mut payload = Payload::default();
-    within_limit("features", document.features.0.len())?;
     let groups = document
         .saved_groups
         .map_or_else(Vec::new, |members| members.0);
@@ -67,9 +60,15 @@ pub fn payload(source: &str, raw: &[u8], last_good: Option<&Payload>) -> Result<
         .contextual_bandits
         .map_or_else(Vec::new, |members| members.0);
     let autos = document.experiments.unwrap_or_default();
-    within_limit("savedGroups", groups.len())?;
-    within_limit("contextualBandits", bandits.len())?;
-    within_limit("experiments", autos.len())?;
+    payload.issues = within_limits(
+        source,
+        &[
+            ("features", document.features.0.len()),
+            ("savedGroups", groups.len()),
+            ("contextualBandits", bandits.len()),
+            ("experiments", autos.len()),
+        ],
+    )?;
 
     let known_groups = KnownGroups::new(groups.iter().map(|(id, _)| &**id));
     let none = BTreeMap::new();
@@ -122,7 +121,11 @@ fn features(
 ) {
     for (key, raw) in &members.0 {
         let path = || format!("features.{key}");
-        let outcome = item(raw, key).and_then(|value| feature::read(value, groups));
+        let outcome = measured_item(raw, key).and_then(|(value, near)| {
+            let (feature, mut warnings) = feature::read(value, groups)?;
+            warnings.extend(near);
+            Ok((feature, warnings))
+        });
         match outcome {
             Ok((feature, warnings)) => {
                 let of_item = |w: (&'static str, BadItem)| {
@@ -237,16 +240,33 @@ pub fn experiments(
     fields: &FieldNames,
 ) -> Result<ExperimentList, Refusal> {
     let document: RawExperiments<'_> = read(raw, "list of experiments")?;
-    within_limit("experiments", document.experiments.len())?;
-    within_limit("savedGroups", document.saved_groups.len())?;
-    within_limit("namespaces", document.namespaces.len())?;
+    let mut list = ExperimentList {
+        issues: within_limits(
+            source,
+            &[
+                ("experiments", document.experiments.len()),
+                ("savedGroups", document.saved_groups.len()),
+                ("namespaces", document.namespaces.len()),
+            ],
+        )?,
+        ..ExperimentList::default()
+    };
     let namespaces = Namespaces::new(&document.namespaces);
-    let mut list = ExperimentList::default();
     let mut read = Vec::with_capacity(document.experiments.len());
     for (i, raw) in document.experiments.iter().enumerate() {
-        match item(raw, "").and_then(|value| experiment::read(namespaces.complete(value))) {
-            Ok(mut experiment) => {
+        let outcome = measured_item(raw, "").and_then(|(value, mut near)| {
+            let experiment = experiment::read(namespaces.complete(value))?;
+            near.extend(limits::near_variations("", experiment.variations.len()));
+            Ok((experiment, near))
+        });
+        match outcome {
+            Ok((mut experiment, near)) => {
                 adapt::adapt(&mut experiment, fields);
+                let path = format!("experiments.{}", experiment.tracking_key);
+                let of_item = |(code, bad): (&'static str, BadItem)| {
+                    Issue::warning(code, source, path.clone() + &bad.path, bad.message)
+                };
+                list.issues.extend(near.into_iter().map(of_item));
                 read.push(Arc::new(experiment));
             }
             Err(bad) => {
@@ -315,57 +335,6 @@ fn read<'a, T: serde::Deserialize<'a>>(raw: &'a [u8], what: &str) -> Result<T, R
     serde_json::from_slice(raw).map_err(|error| Refusal::Malformed {
         message: format!("failed to read the {what}: {error}"),
     })
-}
-
-fn within_limit(what: &'static str, got: usize) -> Result<(), Refusal> {
-    if got > ITEMS_MAX {
-        Err(Refusal::TooMany {
-            what,
-            got,
-            limit: ITEMS_MAX,
-        })
-    } else {
-        Ok(())
-    }
-}
-
-/// Parses one item within the limits on size, depth and key.
-fn item<'a>(raw: &'a RawValue, key: &str) -> Result<Json<'a>, BadItem> {
-    let bad = |message| Err(BadItem::new("", message));
-    if raw.get().len() > ITEM_BYTES_MAX {
-        return bad(format!("is larger than {ITEM_BYTES_MAX} bytes"));
-    }
-    if key.len() > KEY_BYTES_MAX {
-        return bad(format!("has a key longer than {KEY_BYTES_MAX} bytes"));
-    }
-    let too_deep = || format!("is nested deeper than {DEPTH_MAX} levels");
-    match serde_json::from_str::<Json<'a>>(raw.get()) {
-        Ok(value) if value.depth() <= DEPTH_MAX => Ok(value),
-        Ok(_) => bad(too_deep()),
-        // The parser has a limit of its own, further down.
-        Err(_) if depth(raw.get()) > DEPTH_MAX => bad(too_deep()),
-        Err(error) => bad(format!("cannot be read: {error}")),
-    }
-}
-
-/// Deepest nesting of arrays and objects in valid JSON text.
-fn depth(text: &str) -> usize {
-    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            _ if in_string => {}
-            b'{' | b'[' => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
 }
 
 #[cfg(test)]

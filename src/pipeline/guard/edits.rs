@@ -1,0 +1,287 @@
+//! Edits of a running experiment that move units between its variations: unsafe unless a new phase begins with them.
+//!
+//! Raising the coverage is safe and not looked at. The settings say of each kind of edit whether it is held.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde_json::{Value, json};
+
+use super::{
+    Findings, Guard, Reaction, Rules, Trip,
+    splits::{self, Split},
+};
+use crate::model::{Experiment, Feature, Issue, Sourced, Stitched};
+
+/// Weights that differ by no more are the same: GrowthBook rounds thirds to four digits.
+const WEIGHT_TOLERANCE: f64 = 0.0001;
+
+/// Looks at every experiment of a source that runs on both sides and is not the same.
+pub(super) fn findings(
+    rules: &Rules,
+    source: &Arc<str>,
+    before: &Stitched,
+    after: &Stitched,
+) -> Findings {
+    let mut findings = Findings::default();
+    // An experiment may stand in the list and in several rules; it is reported once.
+    let mut found: BTreeMap<(String, Guard), Trip> = BTreeMap::new();
+    for (old, new) in changed_splits(source, before, after) {
+        if let Some(trip) = edit(&old, &new) {
+            found
+                .entry((trip.subject.clone(), trip.guard))
+                .or_insert(trip);
+        }
+    }
+    for trip in found.into_values() {
+        let reaction = match trip.guard {
+            Guard::WeightsChanged => rules.weights_changed,
+            _ => rules.hash_changed,
+        };
+        match reaction {
+            Reaction::Hold => findings.trips.push(trip),
+            Reaction::Warn => {
+                let code = trip.guard.as_str();
+                let issue = Issue::warning(code, source, trip.subject, trip.message);
+                findings.warnings.push(issue);
+            }
+            Reaction::Ignore => {}
+        }
+    }
+    if rules.namespace_overlap == Reaction::Hold {
+        findings.trips.extend(overlap(before, after));
+    }
+    findings
+}
+
+/// The splits of experiments on both sides, where something about them is not the same.
+fn changed_splits(source: &Arc<str>, before: &Stitched, after: &Stitched) -> Vec<(Split, Split)> {
+    let mut pairs = Vec::new();
+    let olds = before
+        .experiments
+        .iter()
+        .filter(|old| old.source == *source);
+    for old in olds {
+        let new = find(&after.experiments, &old.item.tracking_key);
+        let Some(new) = new.filter(|new| new.item.definition != old.item.definition) else {
+            continue;
+        };
+        pairs.extend(splits::of_listed(&old.item).zip(splits::of_listed(&new.item)));
+    }
+    let olds = before
+        .features
+        .iter()
+        .filter(|(_, old)| old.source == *source);
+    for (key, old) in olds {
+        let new = after.features.get(key);
+        let is_other = |new: &&Sourced<Arc<Feature>>| new.item.definition != old.item.definition;
+        let Some(new) = new.filter(is_other) else {
+            continue;
+        };
+        let news = splits::rule_experiments(key, &new.item);
+        for split in splits::rule_experiments(key, &old.item) {
+            let same_key = news.iter().find(|new| new.key == split.key);
+            pairs.extend(same_key.map(|new| (split, new.clone())));
+        }
+    }
+    pairs
+}
+
+fn find<'a>(
+    experiments: &'a [Sourced<Arc<Experiment>>],
+    key: &str,
+) -> Option<&'a Sourced<Arc<Experiment>>> {
+    let at = experiments.binary_search_by(|e| e.item.tracking_key.as_str().cmp(key));
+    at.ok().map(|at| &experiments[at])
+}
+
+/// What is unsafe about the way from one split to another.
+fn edit(old: &Split, new: &Split) -> Option<Trip> {
+    if old.generation != new.generation {
+        return None;
+    }
+    let trip = |guard, message, before: Value, after: Value| Trip {
+        guard,
+        subject: format!("experiments.{}", old.key),
+        message,
+        before,
+        after,
+        limit: Value::Null,
+    };
+    if old.hash != new.hash {
+        let other = ["seed", "hashAttribute", "hashVersion"]
+            .into_iter()
+            .filter(|name| old.hash[*name] != new.hash[*name]);
+        let names = other.collect::<Vec<_>>().join(", ");
+        let message =
+            format!("{names} changed while it runs, without a new phase: every unit is drawn anew");
+        let (before, after) = (old.hash.clone(), new.hash.clone());
+        return Some(trip(Guard::HashChanged, message, before, after));
+    }
+    let is_same = old.weights.len() == new.weights.len()
+        && old
+            .weights
+            .iter()
+            .zip(&new.weights)
+            .all(|(old, new)| (old - new).abs() <= WEIGHT_TOLERANCE);
+    (!is_same).then(|| {
+        let message = format!(
+            "weights went from {:?} to {:?} while it runs, without a new phase: units change their variation",
+            old.weights, new.weights
+        );
+        let (before, after) = (json!(old.weights), json!(new.weights));
+        trip(Guard::WeightsChanged, message, before, after)
+    })
+}
+
+/// Overlaps that were not there before; stitching finds and reports them.
+fn overlap(before: &Stitched, after: &Stitched) -> Option<Trip> {
+    let of = |stitched: &Stitched| -> Vec<Issue> {
+        let issues = stitched.issues.iter();
+        issues
+            .filter(|issue| issue.code == Guard::NamespaceOverlap.as_str())
+            .cloned()
+            .collect()
+    };
+    let (old, new) = (of(before), of(after));
+    let first = new.iter().find(|issue| !old.contains(issue))?;
+    Some(Trip {
+        guard: Guard::NamespaceOverlap,
+        subject: first.path.clone(),
+        message: first.message.clone(),
+        before: json!(old.len()),
+        after: json!(new.len()),
+        limit: Value::Null,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::test_support::{listed, rules, stitched},
+        *,
+    };
+
+    fn with(change: impl FnOnce(&mut Value)) -> Stitched {
+        let mut experiment = listed("one");
+        change(&mut experiment);
+        stitched(&json!({"features": {}}), &[experiment])
+    }
+
+    fn in_rule(change: impl FnOnce(&mut Value)) -> Stitched {
+        let mut rule = json!({"key": "one", "variations": [0, 1], "weights": [0.5, 0.5], "coverage": 0.1,
+            "seed": "s", "phase": "0", "hashAttribute": "id", "hashVersion": 2});
+        change(&mut rule);
+        stitched(&json!({"features": {"f": {"rules": [rule]}}}), &[])
+    }
+
+    fn found(before: &Stitched, after: &Stitched) -> Vec<&'static str> {
+        let findings = findings(&rules(), &"s".into(), before, after);
+        assert_eq!(findings.trips, [], "they are warnings by default");
+        findings.warnings.iter().map(|issue| issue.code).collect()
+    }
+
+    #[test]
+    fn other_weights_are_reported_and_more_coverage_is_not() {
+        let before = with(|_| {});
+        assert_eq!(
+            found(&before, &with(|e| e["phases"][0]["coverage"] = json!(1))),
+            [""; 0]
+        );
+        let other = with(|e| {
+            e["phases"][0]["trafficSplit"][0]["weight"] = json!(0.9);
+            e["phases"][0]["trafficSplit"][1]["weight"] = json!(0.1);
+        });
+        assert_eq!(found(&before, &other), ["weights_changed"]);
+        let rounded = with(|e| e["phases"][0]["trafficSplit"][0]["weight"] = json!(0.50005));
+        assert_eq!(found(&before, &rounded), [""; 0]);
+        let before = in_rule(|_| {});
+        assert_eq!(
+            found(&before, &in_rule(|r| r["coverage"] = json!(1))),
+            [""; 0]
+        );
+        let other = in_rule(|r| r["weights"] = json!([0.9, 0.1]));
+        assert_eq!(found(&before, &other), ["weights_changed"]);
+    }
+
+    #[test]
+    fn another_hash_is_reported_unless_a_new_phase_begins_with_it() {
+        let before = with(|_| {});
+        for (name, value) in [
+            ("hashAttribute", json!("company")),
+            ("hashVersion", json!(1)),
+        ] {
+            let other = with(|e| e[name] = value);
+            assert_eq!(found(&before, &other), ["hash_changed"], "{name}");
+        }
+        let seed = |e: &mut Value| e["phases"][0]["seed"] = json!("other");
+        assert_eq!(found(&before, &with(seed)), ["hash_changed"]);
+        let anew = with(|e| {
+            seed(e);
+            e["phases"][0]["dateStarted"] = json!("2026-11-01T00:00:00Z");
+        });
+        assert_eq!(found(&before, &anew), [""; 0]);
+        let before = in_rule(|_| {});
+        let seed = |r: &mut Value| r["seed"] = json!("other");
+        assert_eq!(found(&before, &in_rule(seed)), ["hash_changed"]);
+        let anew = in_rule(|r| {
+            seed(r);
+            r["phase"] = json!("1");
+        });
+        assert_eq!(found(&before, &anew), [""; 0]);
+    }
+
+    #[test]
+    fn what_does_not_run_may_be_edited() {
+        let draft = |e: &mut Value| e["status"] = json!("draft");
+        let other = with(|e| {
+            draft(e);
+            e["hashVersion"] = json!(1);
+        });
+        assert_eq!(found(&with(draft), &other), [""; 0]);
+        assert_eq!(found(&with(draft), &with(|_| {})), [""; 0]);
+    }
+
+    #[test]
+    fn the_settings_say_what_happens() {
+        let (before, after) = (
+            in_rule(|_| {}),
+            in_rule(|r| r["weights"] = json!([0.9, 0.1])),
+        );
+        let with = |weights_changed| {
+            let rules = Rules {
+                weights_changed,
+                ..rules()
+            };
+            findings(&rules, &"s".into(), &before, &after)
+        };
+        let held = with(Reaction::Hold);
+        assert_eq!(held.warnings, []);
+        assert_eq!(held.trips[0].subject, "experiments.one");
+        assert_eq!(held.trips[0].after, json!([0.9, 0.1]));
+        assert_eq!(with(Reaction::Ignore), Findings::default());
+    }
+
+    #[test]
+    fn a_new_overlap_in_a_namespace_is_held_if_the_settings_say_so() {
+        let at = |key: &str, from: f64| {
+            let mut experiment = listed(key);
+            experiment["phases"][0]["namespace"] =
+                json!({"namespaceId": "ns", "enabled": true, "ranges": [[from, from + 0.5]]});
+            experiment
+        };
+        let side = |from| {
+            let list = [at("one", 0.0), at("two", from)];
+            stitched(&json!({"features": {}}), &list)
+        };
+        let rules = Rules {
+            namespace_overlap: Reaction::Hold,
+            ..rules()
+        };
+        let trips = |from, to| findings(&rules, &"s".into(), &side(from), &side(to)).trips;
+        assert_eq!(trips(0.5, 0.5), []);
+        assert_eq!(trips(0.4, 0.4), [], "it was there before");
+        let trip = &trips(0.5, 0.4)[0];
+        assert_eq!(trip.guard, Guard::NamespaceOverlap);
+        assert_eq!((&trip.before, &trip.after), (&json!(0), &json!(1)));
+    }
+}

@@ -1,0 +1,300 @@
+//! Too much is gone: features, running experiments, what a consumer or a connection is shown.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use serde_json::json;
+
+use super::{Guard, Rules, Shown, Trip, percent, splits::rule_experiments};
+use crate::{
+    model::{Experiment, Sourced, Status, Stitched},
+    pipeline::Payload,
+};
+
+/// How much of something is gone.
+#[derive(Clone, Copy)]
+struct Removal {
+    before: usize,
+    removed: usize,
+    /// Whether nothing being left is too much however little there was.
+    is_emptied: bool,
+}
+
+impl Removal {
+    fn new(before: usize, removed: usize) -> Self {
+        Self {
+            before,
+            removed,
+            is_emptied: false,
+        }
+    }
+
+    fn trip(self, rules: &Rules, subject: &str, what: &str) -> Option<Trip> {
+        let Self {
+            before, removed, ..
+        } = self;
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "counts of items stay far below 2^52"
+        )]
+        let share = removed as f64 / before.max(1) as f64;
+        let is_too_much =
+            share > rules.max_removed_share && removed as u64 >= rules.max_removed_min;
+        let is_nothing_left = self.is_emptied && removed > 0;
+        if removed == 0 || !(is_too_much || is_nothing_left) {
+            return None;
+        }
+        let limit = percent(rules.max_removed_share);
+        let message = if is_nothing_left {
+            format!("nothing is left of {before} {what}")
+        } else {
+            format!(
+                "{removed} of {before} {what} ({}) are gone; at most {limit} may go at once",
+                percent(share)
+            )
+        };
+        Some(Trip {
+            guard: Guard::Shrink,
+            subject: subject.to_owned(),
+            message,
+            before: json!(before),
+            after: json!(before - removed),
+            limit: json!(rules.max_removed_share),
+        })
+    }
+}
+
+/// The features and running experiments that an environment has of a source.
+pub(super) fn environment(
+    rules: &Rules,
+    source: &Arc<str>,
+    before: &Stitched,
+    after: &Stitched,
+) -> Vec<Trip> {
+    let of_it = before
+        .features
+        .iter()
+        .filter(|(_, feature)| feature.source == *source);
+    let is_there = |key: &Arc<str>| {
+        let feature = after.features.get(key);
+        feature.is_some_and(|feature| feature.source == *source)
+    };
+    let (mut number, mut removed) = (0, 0);
+    for (key, _) in of_it {
+        number += 1;
+        removed += usize::from(!is_there(key));
+    }
+    let features = Removal {
+        before: number,
+        removed,
+        is_emptied: !after.features.values().any(|f| f.source == *source),
+    };
+    let (old, new) = (running(source, before), running(source, after));
+    let experiments = Removal {
+        before: old.len(),
+        removed: old.difference(&new).count(),
+        is_emptied: new.is_empty(),
+    };
+    let trips = [
+        features.trip(rules, "features", "features"),
+        experiments.trip(rules, "experiments", "running experiments"),
+    ];
+    trips.into_iter().flatten().collect()
+}
+
+/// Tracking keys of a source's running experiments.
+fn running<'a>(source: &Arc<str>, stitched: &'a Stitched) -> BTreeSet<&'a str> {
+    let is_running = |experiment: &&Sourced<Arc<Experiment>>| {
+        let item = &experiment.item;
+        experiment.source == *source && item.status == Status::Running && !item.archived
+    };
+    let experiments = stitched.experiments.iter().filter(is_running);
+    experiments
+        .map(|experiment| experiment.item.tracking_key.as_str())
+        .collect()
+}
+
+/// One connection's features, the experiments in their rules, and its auto experiments.
+pub(super) fn payload(
+    rules: &Rules,
+    subject: &str,
+    before: &Payload,
+    after: &Payload,
+) -> Vec<Trip> {
+    let gone = before
+        .features
+        .keys()
+        .filter(|key| !after.features.contains_key(*key));
+    let features = Removal::new(before.features.len(), gone.count());
+    let auto = before.auto_experiments.len();
+    let auto = Removal::new(auto, auto.saturating_sub(after.auto_experiments.len()));
+    let trips = [
+        features.trip(rules, subject, "features"),
+        in_rules(rules, subject, before, after),
+        auto.trip(rules, subject, "auto experiments"),
+    ];
+    trips.into_iter().flatten().collect()
+}
+
+/// Experiments that are in the rules of features: those of an upstream that blanks its rules are all over.
+fn in_rules(rules: &Rules, subject: &str, before: &Payload, after: &Payload) -> Option<Trip> {
+    let is_same = |key: &Arc<str>, payload: &Payload, other: &Payload| {
+        payload.features.get(key).map(|f| &f.definition)
+            == other.features.get(key).map(|f| &f.definition)
+    };
+    let mut gone = BTreeSet::new();
+    for (key, feature) in &before.features {
+        if !is_same(key, before, after) {
+            gone.extend(rule_experiments(key, feature).into_iter().map(|e| e.key));
+        }
+    }
+    if gone.is_empty() {
+        return None;
+    }
+    for (key, feature) in &after.features {
+        if gone.is_empty() {
+            return None;
+        }
+        for experiment in rule_experiments(key, feature) {
+            gone.remove(&experiment.key);
+        }
+    }
+    let all: BTreeSet<String> = before
+        .features
+        .iter()
+        .flat_map(|(key, feature)| rule_experiments(key, feature))
+        .map(|experiment| experiment.key)
+        .collect();
+    Removal::new(all.len(), gone.len()).trip(rules, subject, "experiments in rules")
+}
+
+/// One consumer's view. Being emptied is `empty_view`'s to judge: a view whose only experiment has ended empties rightly.
+pub(super) fn view(rules: &Rules, before: &Shown, after: &Shown) -> Option<Trip> {
+    let is_gone = |name: &&String| after.members.binary_search(name).is_err();
+    let gone = before.members.iter().filter(is_gone).count();
+    let subject = format!("view {}", before.name);
+    Removal::new(before.members.len(), gone).trip(rules, &subject, "experiments shown")
+}
+
+/// The connections of a source.
+pub(super) fn connections(rules: &Rules, before: usize, removed: usize) -> Option<Trip> {
+    let removal = Removal {
+        before,
+        removed,
+        is_emptied: removed >= before,
+    };
+    removal.trip(rules, "connections", "connections")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{
+        super::test_support::{listed, payload as read, rules, stitched},
+        *,
+    };
+
+    fn features(number: usize) -> Value {
+        (0..number)
+            .map(|i| (format!("f{i}"), json!({"defaultValue": i})))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    }
+
+    fn running_ones(number: usize) -> Vec<Value> {
+        (0..number).map(|i| listed(&format!("e{i}"))).collect()
+    }
+
+    #[track_caller]
+    fn check(before: (usize, usize), after: (usize, usize), expected: &[(&str, i64, i64)]) {
+        let side = |(f, e)| stitched(&json!({"features": features(f)}), &running_ones(e));
+        let trips = environment(&rules(), &"s".into(), &side(before), &side(after));
+        let found: Vec<_> = trips
+            .iter()
+            .map(|trip| {
+                let number = |value: &Value| value.as_i64().unwrap();
+                (
+                    trip.subject.as_str(),
+                    number(&trip.before),
+                    number(&trip.after),
+                )
+            })
+            .collect();
+        assert_eq!(found, expected, "{trips:?}");
+    }
+
+    #[test]
+    fn features_and_running_experiments_are_counted_separately() {
+        check((10, 10), (7, 7), &[]);
+        check((10, 10), (6, 10), &[("features", 10, 6)]);
+        check((10, 10), (10, 6), &[("experiments", 10, 6)]);
+        check(
+            (10, 10),
+            (6, 6),
+            &[("features", 10, 6), ("experiments", 10, 6)],
+        );
+    }
+
+    #[test]
+    fn few_removals_never_trip_unless_nothing_is_left() {
+        check((3, 3), (1, 1), &[]);
+        check((2, 2), (0, 2), &[("features", 2, 0)]);
+        check((2, 1), (2, 0), &[("experiments", 1, 0)]);
+        check((0, 0), (0, 0), &[]);
+    }
+
+    #[test]
+    fn an_experiment_that_is_stopped_no_longer_runs() {
+        let mut list = running_ones(5);
+        let before = stitched(&json!({"features": {}}), &list);
+        for experiment in &mut list[..3] {
+            experiment["status"] = json!("stopped");
+        }
+        let after = stitched(&json!({"features": {}}), &list);
+        let trips = environment(&rules(), &"s".into(), &before, &after);
+        assert_eq!(
+            trips[0].message,
+            "3 of 5 running experiments (60 %) are gone; at most 30 % may go at once"
+        );
+    }
+
+    #[test]
+    fn experiments_that_vanish_from_rules_are_counted_though_their_features_stay() {
+        let with = |number: usize| {
+            let feature = |i: usize| {
+                let rule = json!({"key": format!("e{i}"), "variations": [0, 1]});
+                let rules = if i < number { json!([rule]) } else { json!([]) };
+                (format!("f{i}"), json!({"defaultValue": 0, "rules": rules}))
+            };
+            let features: serde_json::Map<_, _> = (0..6).map(feature).collect();
+            read(&json!({"features": features}))
+        };
+        let trips = |after| payload(&rules(), "payload k", &with(6), &with(after));
+        assert_eq!(trips(5), []);
+        assert_eq!(
+            trips(0)[0].message,
+            "6 of 6 experiments in rules (100 %) are gone; at most 30 % may go at once"
+        );
+    }
+
+    #[test]
+    fn a_view_may_lose_few_of_its_members() {
+        let view = |number: usize| Shown {
+            name: "varnish".into(),
+            members: (0..number).map(|i| format!("e{i}")).collect(),
+            bytes: 0,
+        };
+        assert_eq!(super::view(&rules(), &view(9), &view(7)), None);
+        let trip = super::view(&rules(), &view(9), &view(5)).unwrap();
+        assert_eq!(trip.subject, "view varnish");
+        // Whether a view may be empty is another guard's to say.
+        assert_eq!(super::view(&rules(), &view(2), &view(0)), None);
+    }
+
+    #[test]
+    fn connections_do_not_go_all_at_once() {
+        assert_eq!(connections(&rules(), 10, 2), None);
+        assert!(connections(&rules(), 10, 4).is_some());
+        assert!(connections(&rules(), 1, 1).is_some());
+    }
+}
