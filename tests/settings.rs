@@ -176,7 +176,8 @@ fn secrets_are_not_shown() {
         [admin]
         tokens = [{name = "ci", role = "viewer", secret = "hunter2"}]
         [publish]
-        webhooks = [{url = "https://example.org", secret = "hunter2"}]
+        purge_targets = ["http://me:hunter2@cache.example.org:6081/"]
+        webhooks = [{url = "https://me:hunter2@example.org/hook?token=hunter2", secret = "whsec_aHVudGVyMmh1bnRlcjJodW50ZXIyaHVudGVyMg=="}]
         [[sources]]
         id = "a"
         api_host = "https://cdn.growthbook.io"
@@ -190,6 +191,44 @@ fn secrets_are_not_shown() {
     .unwrap();
     let shown = format!("{settings:?} {settings:#?}");
     assert!(!shown.contains("hunter2"), "{shown}");
+    assert!(!shown.contains("aHVudGVy"), "{shown}");
+    let names_hosts = "[http://cache.example.org:6081/]";
+    assert!(shown.contains(names_hosts), "{shown}");
+    assert!(shown.contains("https://example.org/hook,"), "{shown}");
+}
+
+#[test]
+fn addresses_and_secrets_of_publish_are_checked_and_never_repeated() {
+    let error = from_toml(
+        r#"
+        [publish]
+        purge_targets = ["hunter2", "ftp://hunter2@a", "http://a/?hunter2", "http://hunter2:x@a:1/", "http://a:1"]
+        webhooks = [
+            {url = "hunter2", secret = "hunter2"},
+            {url = "https://example.org"},
+            {url = "https://example.org", secret = "whsec_aHVudGVyMg=="},
+        ]
+        "#,
+        Profile::Test,
+    )
+    .unwrap_err();
+    let shown = error.to_string();
+    assert!(!shown.contains("hunter2"), "{shown}");
+    let keys = [
+        "purge_targets[0]` is no",
+        "purge_targets[1]` is no",
+        "purge_targets[2]` has a query",
+        "purge_targets[4]` is listed twice",
+        "webhooks[0].url` is no",
+        "webhooks[0].secret` is not",
+        "webhooks[1].secret` is missing",
+        "webhooks[2].secret` is not",
+    ];
+    assert_eq!(error.problems.len(), keys.len(), "{shown}");
+    for (problem, key) in error.problems.iter().zip(keys) {
+        let begins = format!("`publish.{key}");
+        assert!(problem.starts_with(&begins), "{problem}, not {begins}");
+    }
 }
 
 #[test]

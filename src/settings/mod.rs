@@ -4,6 +4,7 @@
 //! environment; [`Settings::problems`] checks what one key alone cannot show.
 
 mod layers;
+mod publish;
 mod secrets;
 mod sections;
 mod source;
@@ -13,9 +14,10 @@ mod validate;
 use std::{fmt, path::PathBuf};
 
 pub use layers::{Profile, from_toml, load};
+pub use publish::{Publish, TargetUrl, WebhookTarget};
 pub use sections::{
     Admin, AdminToken, Backup, DataAuth, Database, Dialect, Evaluation, Guards, Http, LogFormat,
-    Publish, Role, Server, Telemetry, WebhookTarget,
+    Role, Server, Telemetry,
 };
 pub use source::{Connection, Connections, Fields, Poll, Source, SourceGuards, SourceKind};
 pub use sticky::{StickyBuckets, StickyEngine};

@@ -297,30 +297,6 @@ impl Default for Http {
     }
 }
 
-/// Who is told about a new revision.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Publish {
-    /// Base URLs of caches to purge.
-    pub purge_targets: Vec<String>,
-    /// URLs to notify.
-    pub webhooks: Vec<WebhookTarget>,
-}
-
-/// A URL that is told about each new revision.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WebhookTarget {
-    /// Where to.
-    pub url: String,
-    /// Signing secret.
-    #[serde(default)]
-    pub secret: Option<SecretString>,
-    /// File that holds the signing secret.
-    #[serde(default)]
-    pub secret_file: Option<PathBuf>,
-}
-
 /// Logs and traces.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -19,6 +19,7 @@ impl Settings {
         self.check_sticky(&mut problems);
         self.check_guards(&mut problems);
         self.check_evaluation(&mut problems);
+        self.check_publish(&mut problems);
         if self.override_file().is_some() && profile == Profile::Production {
             problems.push(
                 "`evaluation.override_file` is for development and test; unset it, or set `STITCHD_ENV`".to_owned(),
