@@ -20,6 +20,7 @@ mod growthbook;
 mod health;
 mod negotiate;
 mod observe;
+mod paths;
 mod reads;
 pub mod server;
 mod state;
@@ -49,10 +50,14 @@ use self::{
 };
 pub use self::{
     door::Door,
+    paths::paths_of,
     server::{admin_server, data_server},
     state::{HttpState, Shared},
 };
-use crate::{model::snapshot::SNAPSHOT_DOCUMENT, settings::Role};
+use crate::{
+    model::snapshot::{SNAPSHOT_DOCUMENT, connection_document},
+    settings::Role,
+};
 
 /// Which listener answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,7 +179,7 @@ const fn order(
 /// Every route of both planes, the busiest first: they are tried in this order.
 pub const ROUTES: &[Route] = &[
     Route {
-        probes: |environment, _| vec![format!("/v1/{SNAPSHOT_DOCUMENT}/{environment}")],
+        probes: |environment, _| paths_of(SNAPSHOT_DOCUMENT, environment, false),
         ..open(
             Plane::Data,
             "/v1/snapshot/{environment}",
@@ -203,7 +208,7 @@ pub const ROUTES: &[Route] = &[
         web::route().to(decide::decide)
     }),
     Route {
-        probes: reads::experiments_probes,
+        probes: |environment, _| paths::experiments(environment),
         ..open(
             Plane::Data,
             "/api/v1/experiments",
@@ -212,7 +217,9 @@ pub const ROUTES: &[Route] = &[
         )
     },
     Route {
-        probes: |_, client_key| vec![format!("/api/features/{client_key}")],
+        probes: |environment, client_key| {
+            paths_of(&connection_document(client_key, false), environment, false)
+        },
         ..open(
             Plane::Data,
             "/api/features/{client_key}",

@@ -83,14 +83,3 @@ fn view(
         )),
     }
 }
-
-/// Every combination of `/api/v1/experiments` that is a document of its own, or another way to ask for one.
-pub(super) fn experiments_probes(environment: &str, _: &str) -> Vec<String> {
-    let query = |query: &str| format!("/api/v1/experiments?{query}environment={environment}");
-    vec![
-        query(""),
-        query("authority=varnish&format=config&"),
-        query("authority=mediawiki&format=config&"),
-        query("format=analytics&"),
-    ]
-}
