@@ -24,6 +24,7 @@ use tracing::{info, warn};
 use crate::{
     actors::{
         Board, ClientSlot, Handles, Member, PollerSlot, Slot, SourceHandles, StickyLink,
+        announcer::{AnnouncerActor, AnnouncerLinks, AnnouncerMemory},
         client::ClientActor,
         config_service::{ConfigLinks, ConfigMemory, ConfigServiceActor},
         poller::{PollerActor, PollerLinks, PollerMemory},
@@ -31,7 +32,7 @@ use crate::{
         store::{StoreActor, StoreContext, StoreMemory},
         supervisor::{Policy, SupervisorActor, Tree, supervise_supervisor},
     },
-    http::{Door, Shared, admin_server, data_server},
+    http::{Door, Shared, admin_server, data_server, paths_of},
     metrics::Metrics,
     settings::{Settings, Source, SourceKind},
     store::{StickyStore, Store},
@@ -97,6 +98,9 @@ impl App {
         let (mut handles, mut tree) = build(&settings, policy, &board, &metrics, store, memory);
         if let Some(sticky) = sticky {
             add_sticky(&mut handles, &mut tree, &settings, sticky, &metrics);
+        }
+        if let Some(memory) = AnnouncerMemory::new(&settings, &board, &metrics) {
+            add_announcer(&mut handles, &mut tree, &settings, memory);
         }
         let tree = Arc::new(tree);
         let supervisor = start_supervisor(&handles, &tree);
@@ -285,6 +289,7 @@ fn build(
         config: config_slot,
         supervisor: Slot::<SupervisorActor>::new("supervisor", ""),
         sticky: None,
+        announcer: None,
         sources: Arc::new(sources),
         members: Arc::new(Vec::new()),
     };
@@ -341,9 +346,34 @@ fn add_sticky(
     let link = StickyLink::new(Arc::clone(&slot), timeout, Arc::clone(metrics));
     let told = link.clone();
     tree.add(&slot, move || StickyActor::new(store.clone(), &told));
-    let members = handles.members.iter().cloned();
-    handles.members = Arc::new(members.chain([slot as Arc<dyn Member>]).collect());
+    add_member(handles, slot);
     handles.sticky = Some(link);
+}
+
+/// Adds the actor that tells caches and receivers of webhooks; the last one, so that it is the first to stop.
+fn add_announcer(
+    handles: &mut Handles,
+    tree: &mut Tree,
+    settings: &Settings,
+    memory: Arc<AnnouncerMemory>,
+) {
+    let slot = Slot::<AnnouncerActor>::new("announcer", "");
+    let links = AnnouncerLinks {
+        store: Arc::clone(&handles.store),
+        board: Arc::clone(&handles.board),
+        paths_of,
+        default_environment: settings.server.default_environment.as_str().into(),
+    };
+    tree.add(&slot, move || {
+        AnnouncerActor::new(Arc::clone(&memory), links.clone())
+    });
+    handles.announcer = Some(Arc::clone(&slot));
+    add_member(handles, slot);
+}
+
+fn add_member(handles: &mut Handles, member: Arc<dyn Member>) {
+    let members = handles.members.iter().cloned();
+    handles.members = Arc::new(members.chain([member]).collect());
 }
 
 fn start_supervisor(handles: &Handles, tree: &Arc<Tree>) -> Supervisor {

@@ -10,7 +10,7 @@
 //! **A decision.** The first caller who wants one has the snapshot compiled ([`eval::Environment`]), off the request path;
 //! later revisions are compiled before they are published. A request then is conditions, hashing and copying.
 //!
-//! Modules in reading order: [`eval`], [`model`], [`diff`], [`pipeline`], [`views`], [`sources`], [`store`], [`actors`], [`http`], [`cli`].
+//! Modules in reading order: [`eval`], [`model`], [`diff`], [`pipeline`], [`views`], [`sources`], [`store`], [`notify`], [`actors`], [`http`], [`cli`].
 
 pub mod actors;
 pub mod app;
@@ -21,6 +21,7 @@ pub mod eval;
 pub mod http;
 pub mod metrics;
 pub mod model;
+pub mod notify;
 pub mod pipeline;
 pub mod settings;
 pub mod sources;

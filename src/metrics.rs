@@ -25,6 +25,10 @@
 //! | `stitchd_connections_blocked_total{plane}` | connections ended because the peer took no data for a minute |
 //! | `stitchd_pushes_total{source,outcome}` | payloads pushed: `published`, `unchanged`, `held`, `refused`, `failed`, `ignored_paused`, `bad_signature` |
 //! | `stitchd_webhooks_total{source,outcome}` | webhooks: `polling`, `duplicate`, `ignored_paused`, `too_old`, `bad_signature` |
+//! | `stitchd_purges_total{target,outcome}` | paths that a cache was told to fetch anew: `purged`, `failed`, `dropped` |
+//! | `stitchd_webhooks_sent_total{target,outcome}` | webhooks that we sent: `delivered`, `failed`, `dropped` |
+//! | `stitchd_publish_queued{target}` | paths or webhooks that wait for a cache or a receiver |
+//! | `stitchd_publish_target_up{target}` | 1 when the cache or receiver took what it was sent last |
 //! | `stitchd_database_up` | 1 when the last database call succeeded |
 //! | `stitchd_backup_up` | 1 when the last backup write succeeded |
 //! | `stitchd_store_pending` | writes waiting for the database or the backup |
@@ -35,76 +39,30 @@
 //! | `stitchd_type_mismatches_total{type}` | features asked for as this type that have a value of another |
 
 mod incoming;
+mod labels;
+mod outgoing;
 
 use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
+};
+
+use self::{
+    labels::{
+        ActorLabel, EnvironmentLabel, OutcomeLabel, PartLabels, PlaneLabel, PollLabels,
+        RequestLabels, RestartLabels, SourceLabel, TypeLabel,
+    },
+    outgoing::Outgoing,
 };
 
 /// Bounds in seconds, from a fast publish to a poll that ran into its limits.
 const SECONDS: [f64; 12] = [
     0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
 ];
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct SourceLabel {
-    source: String,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct EnvironmentLabel {
-    environment: String,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OutcomeLabel {
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct PollLabels {
-    source: String,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct PartLabels {
-    source: String,
-    part: &'static str,
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ActorLabel {
-    actor: String,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct RestartLabels {
-    actor: String,
-    cause: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct TypeLabel {
-    r#type: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct RequestLabels {
-    plane: &'static str,
-    route: &'static str,
-    status: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct PlaneLabel {
-    plane: &'static str,
-}
 
 type FloatGauge = Gauge<f64, AtomicU64>;
 
@@ -131,6 +89,7 @@ pub struct Metrics {
     connections_blocked: Family<PlaneLabel, Counter>,
     pushes: Family<PollLabels, Counter>,
     webhooks: Family<PollLabels, Counter>,
+    outgoing: Outgoing,
     database_up: Gauge,
     backup_up: Gauge,
     store_pending: Gauge,
@@ -171,6 +130,7 @@ impl Default for Metrics {
             connections_blocked: Family::default(),
             pushes: Family::default(),
             webhooks: Family::default(),
+            outgoing: Outgoing::default(),
             database_up: Gauge::default(),
             backup_up: Gauge::default(),
             store_pending: Gauge::default(),
@@ -271,6 +231,7 @@ impl Metrics {
         );
         r.register("pushes", "Payloads pushed", self.pushes.clone());
         r.register("webhooks", "Webhooks", self.webhooks.clone());
+        self.outgoing.register(r);
         r.register("database_up", "Database answers", self.database_up.clone());
         r.register("backup_up", "Backup is written", self.backup_up.clone());
         r.register(

@@ -9,12 +9,16 @@
 //!                      │   └── UpstreamChanged ─┘                     │ Publish, SaveInput
 //!                      └────────── Ingest 64 ──► ConfigServiceActor ──┘
 //!
+//!   board ── revision moved ──► AnnouncerActor ── GetStored ──► StoreActor
+//!   status page ── GetTargets 64 ──►    └── PURGE, webhooks ──► caches, receivers
+//!
 //!   SupervisorActor ── Ping, Quit ──► every actor
 //! ```
 //!
 //! Numbers are mailbox capacities. The graph of questions that wait for an answer has no cycle: the only arrow
 //! backwards, `UpstreamChanged`, is left in the mailbox without waiting. Every caller goes through a [`slot::Slot`].
 
+pub mod announcer;
 pub mod board;
 pub mod client;
 pub mod client_keys;
@@ -103,6 +107,8 @@ pub struct Handles {
     pub supervisor: Arc<Slot<supervisor::SupervisorActor>>,
     /// Sticky buckets, where the settings name a store for them.
     pub sticky: Option<StickyLink>,
+    /// Who tells caches and receivers of webhooks, where the settings name any.
+    pub announcer: Option<Arc<Slot<announcer::AnnouncerActor>>>,
     /// Sources by id.
     pub sources: Arc<BTreeMap<String, SourceHandles>>,
     /// Every actor, in order of start.

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     actors::{
         AskError, Latest, SourceHandles,
+        announcer::{GetTargets, TargetStatus},
         config_service::{FunnelStatus, GetFunnelStatus, GetIssues},
         poller::{GetPollerStatus, Outcome, PollerStatus},
         store::{GetStoreStatus, StoreStatus},
@@ -32,10 +33,11 @@ const ASK_LIMIT: Duration = Duration::from_secs(2);
 pub(super) async fn status(state: web::Data<HttpState>) -> HttpResponse {
     let shared = &state.shared;
     let handles = &shared.handles;
-    let (store, funnel, sources) = tokio::join!(
+    let (store, funnel, sources, targets) = tokio::join!(
         handles.store.ask(GetStoreStatus, ASK_LIMIT),
         handles.config.ask(GetFunnelStatus, ASK_LIMIT),
         sources(shared),
+        targets(shared),
     );
     let environments = environments(&state, store.as_ref().ok(), funnel.as_ref().ok()).await;
     let body = json!({
@@ -45,6 +47,7 @@ pub(super) async fn status(state: web::Data<HttpState>) -> HttpResponse {
         "consumers": consumers(shared),
         "database": half(&store, |store| (store.database_up, store.database_error.clone())),
         "backup": half(&store, |store| (store.backup_up, store.backup_error.clone())),
+        "publish": { "targets": targets },
         "queues": {
             "store_pending": store.as_ref().ok().map(|store| store.pending),
             "audit": store.as_ref().ok().map(|store| store.queued_audit),
@@ -67,6 +70,24 @@ fn half(
         }
         Err(error) => json!({ "up": null, "error": error.to_string() }),
     }
+}
+
+/// Who is told of new revisions; null where the actor that tells them does not answer.
+async fn targets(shared: &Shared) -> Option<Vec<Value>> {
+    let Some(announcer) = &shared.handles.announcer else {
+        return Some(Vec::new());
+    };
+    let targets = announcer.ask(GetTargets, ASK_LIMIT).await.ok()?;
+    let shown = |target: TargetStatus| {
+        json!({
+            "kind": target.kind,
+            "url": target.url,
+            "last_success": rfc3339_or_null(target.last_success_ms),
+            "last_error": target.last_error,
+            "queued": target.queued,
+        })
+    };
+    Some(targets.into_iter().map(shown).collect())
 }
 
 /// Every source of the settings, disabled ones included.

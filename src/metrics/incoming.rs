@@ -2,7 +2,10 @@
 
 use prometheus_client::metrics::{counter::Counter, family::Family};
 
-use super::{Metrics, PlaneLabel, PollLabels};
+use super::{
+    Metrics,
+    labels::{PlaneLabel, PollLabels},
+};
 
 impl Metrics {
     /// A payload was pushed for a source.

@@ -132,7 +132,7 @@ impl Budget {
 /// How long an answer asks to be left alone, at most [`RETRY_AFTER_MAX`].
 ///
 /// A date counts from the answer's own `Date`, so that neither side's clock has to be right.
-pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = text
         .parse()

@@ -267,7 +267,7 @@ fn is_from_decoder(error: &reqwest::Error) -> bool {
 }
 
 /// The last error of a chain, which is the one that says what happened.
-fn root_cause(error: &(dyn StdError + 'static)) -> String {
+pub fn root_cause(error: &(dyn StdError + 'static)) -> String {
     chain(error).last().unwrap_or(error).to_string()
 }
 

@@ -27,8 +27,8 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use bytes::Bytes;
 
 pub use self::{
-    budget::RETRY_AFTER_MAX,
-    error::{FetchError, mask},
+    budget::{RETRY_AFTER_MAX, retry_after},
+    error::{FetchError, mask, root_cause},
     file::File,
     growthbook::Growthbook,
 };

@@ -178,6 +178,10 @@ fn exported_metrics() -> BTreeSet<String> {
     metrics.source_paused("s", false);
     metrics.pushed("s", "published");
     metrics.webhook("s", "polling");
+    metrics.purged("t", "purged", 1);
+    metrics.webhooks_sent("t", "delivered", 1);
+    metrics.publish_queued("t", 0);
+    metrics.publish_target_up("t", true);
     metrics.actor_up("a", true);
     metrics.actor_restarted("a", "panic");
     metrics.requests("data", "/livez", "2xx").inc();

@@ -22,11 +22,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("views", &["model"]),
     ("sources", &["settings"]),
     ("store", &["clock", "model", "settings"]),
+    // `Retry-After` and the causes of errors are read as `sources` reads them.
+    ("notify", &["sources"]),
     (
         "actors",
         &[
-            "clock", "eval", "metrics", "model", "pipeline", "settings", "sources", "store",
-            "views",
+            "clock", "eval", "metrics", "model", "notify", "pipeline", "settings", "sources",
+            "store", "views",
         ],
     ),
     (

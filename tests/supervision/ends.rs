@@ -127,6 +127,7 @@ async fn each_member(scenario: impl AsyncFn(&Scene, &Load, &str)) {
         "poller:gb",
         "supervisor",
         "sticky",
+        "announcer",
     ];
     for member in members {
         let scene = Scene::start(bed).await;

@@ -231,6 +231,7 @@ fn every_handler_begins_with_its_own_fail_point() {
     assert_eq!(
         actors,
         [
+            "announcer",
             "client",
             "config_service",
             "poller",

@@ -47,9 +47,9 @@ async fn check(bed: Bed, point: &Point) -> Bed {
     assert!(took < GRACE, "{name}: the end took {took:?}");
     drop(armed);
 
-    let bed = scene.bed;
+    let (bed, told) = (scene.bed, scene.told);
     bed.upstream.go_down().await.unwrap();
-    let app = TestApp::spawn_with(settings(&bed), policy()).await;
+    let app = TestApp::spawn_with(settings(&bed, &told), policy()).await;
     assert_eq!(app.served().await, before, "{name}: served again");
     let status = app.status().await;
     assert_eq!(status["sources"]["gb"]["state"], "paused", "{name}");

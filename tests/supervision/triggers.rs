@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use crate::{
     points::Point,
-    support::{Bed, ENVIRONMENT, PATIENCE, SOURCE, TestApp, eventually},
+    support::{Bed, ENVIRONMENT, PATIENCE, SOURCE, TestApp, eventually, receiver::Receiver},
 };
 
 /// How long an order may take whose actor dies of it; far below the limits that a forgotten caller would wait for.
@@ -64,16 +64,17 @@ impl Trigger {
         let (actor, place) = point.name.split_once('.').unwrap();
         match (actor, place) {
             (_, "Ping" | "timer") | ("supervisor", "start_missing") => Self::Wait,
-            (_, "Quit") | ("store", "quit_future") => Self::Stop,
+            (_, "Quit" | "quit_future") => Self::Stop,
             ("supervisor", "loop") => Self::Death,
             ("client", "Fetch" | "fetch_future" | "Follow")
             | ("config_service", "Ingest" | "ingest_future" | "job_future" | "blocking")
             | ("poller", "ForcePoll" | "force_poll_future" | "fetch_future" | "ingest_future")
             | (
                 "store",
-                "GetSnapshot" | "Publish" | "publish_future" | "compress" | "SaveInput"
-                | "save_input_future" | "LoadInputs" | "flush_future",
-            ) => Self::Poll,
+                "GetSnapshot" | "GetStored" | "Publish" | "publish_future" | "compress"
+                | "SaveInput" | "save_input_future" | "LoadInputs" | "flush_future",
+            )
+            | ("announcer", "revision" | "look_future" | "deliver_future") => Self::Poll,
             ("client", "Unfollow" | "follow")
             | ("poller", "Pause" | "pause_future" | "Resume" | "resume_future")
             | ("store", "SaveSourceState" | "save_state_future" | "Audit") => Self::Pause,
@@ -82,7 +83,8 @@ impl Trigger {
             | ("poller", "TakePush" | "push_future" | "PollSoon") => Self::Push,
             ("poller", "GetPollerStatus")
             | ("config_service", "GetFunnelStatus")
-            | ("store", "GetStoreStatus") => Self::Status,
+            | ("store", "GetStoreStatus")
+            | ("announcer", "GetTargets") => Self::Status,
             ("config_service", "GetIssues") => Self::Issues,
             ("sticky", "ReadBuckets" | "read_future" | "WriteBuckets" | "write_future") => {
                 Self::Sticky
@@ -108,9 +110,18 @@ pub(crate) fn policy() -> Policy {
     }
 }
 
-/// A source that is polled often and followed, and one that has never delivered anything.
-pub(crate) fn settings(bed: &Bed) -> Settings {
+/// A source that is polled often and followed, and one that has never delivered anything; somebody who is told.
+pub(crate) fn settings(bed: &Bed, told: &Receiver) -> Settings {
     bed.upstream.enable_streaming();
+    let publish = format!(
+        r#"
+        [publish]
+        purge_targets = ["{0}"]
+        webhooks = [{{url = "{0}/hook", secret = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="}}]
+        [[sources]]
+        "#,
+        told.url()
+    );
     let text = bed
         .toml()
         .replacen(
@@ -118,6 +129,7 @@ pub(crate) fn settings(bed: &Bed) -> Settings {
             "[sticky_buckets]\n engine = \"database\"\n timeout = \"5s\"\n [[sources]]",
             1,
         )
+        .replacen("[[sources]]", &publish, 1)
         .replacen("poll.interval = \"1h\"", "poll.interval = \"300ms\"", 1)
         .replacen("poll.streaming = false", "poll.streaming = true", 1)
         .replacen("shutdown_grace = \"2s\"", "shutdown_grace = \"5s\"", 1);
@@ -173,17 +185,25 @@ pub(crate) type Restarts = BTreeMap<String, BTreeMap<&'static str, u64>>;
 pub(crate) struct Scene {
     pub(crate) bed: Bed,
     pub(crate) app: TestApp,
+    /// A cache and a receiver of webhooks in one.
+    pub(crate) told: Receiver,
     changes: AtomicUsize,
 }
 
 impl Scene {
     pub(crate) async fn start(bed: Bed) -> Self {
-        let app = TestApp::spawn_with(settings(&bed), policy()).await;
+        let told = Receiver::start().await;
+        // A bed that was used before has what was changed then: the next change must be one.
+        let latest = bed.upstream.features().get("latest").cloned();
+        let latest = latest.and_then(|latest| latest["defaultValue"].as_u64());
+        let changes = usize::try_from(latest.unwrap_or(0)).unwrap();
+        let app = TestApp::spawn_with(settings(&bed, &told), policy()).await;
         app.until_revision(1).await;
         Self {
             bed,
             app,
-            changes: AtomicUsize::new(0),
+            told,
+            changes: AtomicUsize::new(changes),
         }
     }
 
@@ -319,8 +339,23 @@ impl Scene {
         eventually(&format!("all actors are up after {what}"), all_up).await;
     }
 
-    /// Everything works at the first try: news is published, a pause holds, a resume ends it.
+    /// Waits until a revision was told of, and the snapshot purged with it.
+    async fn until_told(&self, revision: u64, what: &str) {
+        let purge = format!("PURGE /v1/snapshot/{ENVIRONMENT}");
+        eventually(&format!("{what}: {revision} is told of"), async || {
+            let requests = self.told.requests();
+            let is_told = requests.iter().any(|request| {
+                serde_json::from_slice::<Value>(&request.body)
+                    .is_ok_and(|body| body["data"]["revision"].as_u64() >= Some(revision))
+            });
+            (is_told && self.told.asked().contains(&purge)).then_some(())
+        })
+        .await;
+    }
+
+    /// Everything works at the first try: news is published and told of, a pause holds, a resume ends it.
     pub(crate) async fn check_whole(&self, what: &str) {
+        self.told.take();
         let number = self.change();
         let report = tokio::time::timeout(PATIENCE, self.app.poll())
             .await
@@ -334,6 +369,8 @@ impl Scene {
         let snapshot = self.app.get(&path).await.json();
         let latest = &snapshot["features"]["latest"]["defaultValue"];
         assert_eq!(latest, &json!(number), "{what}: {report}");
+        self.until_told(report["revision"].as_u64().unwrap(), what)
+            .await;
         for (verb, state) in [("pause", "paused"), ("resume", "running")] {
             let path = format!("/admin/sources/{SOURCE}/{verb}");
             let answer = self.app.admin_post(&path, "").await;

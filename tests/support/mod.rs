@@ -21,6 +21,7 @@
 pub mod databases;
 pub mod process;
 pub mod proxy;
+pub mod receiver;
 pub mod trouble;
 
 use std::{collections::BTreeMap, io::Write as _, path::Path, time::Duration};

@@ -3,9 +3,9 @@
 //! Also keeps each source's last accepted input, its pause, and the audit. Parses no upstream format and computes
 //! nothing heavy: packing, hashing and compressing happen elsewhere.
 //!
-//! Messages in: [`GetSnapshot`] (HTTP workers), [`Publish`], [`SaveInput`], [`LoadInputs`] (`ConfigServiceActor`),
-//! [`SaveSourceState`] (`PollerActor`), [`Audit`], [`ListAudit`], [`GetStoreStatus`], [`GetRevision`], [`ListRevisions`]
-//! (control plane). Messages out: none.
+//! Messages in: [`GetSnapshot`] (HTTP workers), [`GetStored`] (`AnnouncerActor`), [`Publish`], [`SaveInput`],
+//! [`LoadInputs`] (`ConfigServiceActor`), [`SaveSourceState`] (`PollerActor`), [`Audit`], [`ListAudit`], [`GetStoreStatus`],
+//! [`GetRevision`], [`ListRevisions`] (control plane). Messages out: none.
 //!
 //! What is kept in memory lives in [`StoreMemory`], which outlives the actor, so that a restart loses nothing even when
 //! neither database nor backup can be written. What could not be written is written by the flush, which a timer starts
@@ -53,6 +53,23 @@ const LAST_FLUSH_LIMIT: Duration = Duration::from_secs(5);
 pub struct GetSnapshot {
     /// Which environment.
     pub environment: Arc<str>,
+}
+
+/// Asks for the latest snapshot and whether it would survive a crash. Sent by the `AnnouncerActor`.
+#[derive(Clone, Message)]
+#[rtype(result = "Option<Stored>")]
+pub struct GetStored {
+    /// Which environment.
+    pub environment: Arc<str>,
+}
+
+/// The latest snapshot and where it is.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// What is served.
+    pub snapshot: Arc<Snapshot>,
+    /// In at least one of database and backup.
+    pub is_durable: bool,
 }
 
 /// Makes a candidate the current snapshot. Sent by the `ConfigServiceActor`; may be sent twice.
@@ -295,6 +312,21 @@ impl Handler<GetSnapshot> for StoreActor {
     fn handle(&mut self, message: GetSnapshot, _: &mut Context<Self>) -> Self::Result {
         fail::fail_point!("store.GetSnapshot");
         MessageResult(self.context.memory.current(&message.environment))
+    }
+}
+
+impl Handler<GetStored> for StoreActor {
+    type Result = MessageResult<GetStored>;
+
+    fn handle(&mut self, message: GetStored, _: &mut Context<Self>) -> Self::Result {
+        fail::fail_point!("store.GetStored");
+        let memory = &self.context.memory;
+        let is_durable = memory.is_durable(&message.environment);
+        let snapshot = memory.current(&message.environment);
+        MessageResult(snapshot.map(|snapshot| Stored {
+            snapshot,
+            is_durable,
+        }))
     }
 }
 
