@@ -75,6 +75,7 @@ pub struct EnvironmentCell {
     /// By dialect: whether anybody ever asked for an evaluation.
     evaluated: [AtomicBool; Dialect::ALL.len()],
     sources: Vec<Arc<SourceClock>>,
+    decisions: AtomicU64,
 }
 
 impl EnvironmentCell {
@@ -96,6 +97,16 @@ impl EnvironmentCell {
             *seen = (*seen).max(revision);
             is_newer
         });
+    }
+
+    /// How often news of operators' decisions came from other replicas, or from a database that was away.
+    pub fn decisions(&self) -> u64 {
+        self.decisions.load(Ordering::Acquire)
+    }
+
+    /// Notes such news; to be called after it can be had from the store.
+    pub(super) fn note_decision(&self) {
+        self.decisions.fetch_add(1, Ordering::Release);
     }
 
     /// Notes that somebody wants evaluations in a dialect; its next revisions are compiled before they are published.
@@ -159,6 +170,7 @@ impl Board {
                 dialect: dialect(settings.dialect_of(&name)),
                 evaluated: Default::default(),
                 sources: sources.values().filter(of_this).cloned().collect(),
+                decisions: AtomicU64::new(0),
             };
             (name, Arc::new(cell))
         };

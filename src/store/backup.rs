@@ -4,6 +4,7 @@
 //! <dir>/snapshots/<environment>/<revision, 20 digits>.snapshot    a packed candidate
 //! <dir>/inputs/<source>/<generation, 20 digits>.input             a packed input
 //! <dir>/states/<source>/<generation, 20 digits>.state             JSON
+//! <dir>/environments/<environment>/<generation, 20 digits>.environment    JSON
 //! ```
 //!
 //! Each folder holds the newest `backup.generations` files, and the revisions that the database lacks. What harms one of them, be it a disk or a person, costs that
@@ -21,8 +22,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{
-    PackedInput, RevisionInfo, RevisionRow, StoreError, StoreRuntime, StoredInput, StoredRevision,
-    StoredState,
+    PackedInput, Registers, RevisionInfo, RevisionRow, StoreError, StoreRuntime, StoredInput,
+    StoredRevision, StoredState,
     generations::{self, Label},
     packed,
 };
@@ -31,6 +32,7 @@ use crate::settings;
 const SNAPSHOT: &str = "snapshot";
 const INPUT: &str = "input";
 const STATE: &str = "state";
+const ENVIRONMENT: &str = "environment";
 
 /// What was found on disk, and what had to be passed over to find it.
 #[derive(Clone, Debug, Default)]
@@ -229,6 +231,26 @@ impl Backup {
             .await
     }
 
+    /// Writes what operators decided about an environment.
+    pub async fn write_registers(
+        &self,
+        environment: &str,
+        registers: &Registers,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        let (environment, body) = (environment.to_owned(), registers.to_json());
+        self.blocking(move |folder| {
+            let stamp = (now_ms, String::new());
+            folder.write_next(ENVIRONMENT, &environment, stamp, body.as_bytes())
+        })
+        .await
+    }
+
+    /// What operators decided about every environment: all that can be read, merged.
+    pub async fn load_registers(&self) -> Result<Found<BTreeMap<String, Registers>>, StoreError> {
+        self.blocking(Folder::load_registers).await
+    }
+
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Folder) -> Result<T, StoreError> + Send + 'static,
@@ -354,6 +376,21 @@ impl Folder {
         Ok(all)
     }
 
+    fn load_registers(&self) -> Result<Found<BTreeMap<String, Registers>>, StoreError> {
+        let mut all = Found::<BTreeMap<String, Registers>>::default();
+        for name in self.names(ENVIRONMENT)? {
+            // Two writes may have ended in the other order than they began: each is looked at.
+            for file in generations::list(&self.path(ENVIRONMENT, &name)?, ENVIRONMENT)? {
+                let found = newest_readable(vec![file], ENVIRONMENT, &name, decode_registers);
+                all.notes.extend(found.notes);
+                if let Some(registers) = found.value {
+                    all.value.entry(name.clone()).or_default().merge(registers);
+                }
+            }
+        }
+        Ok(all)
+    }
+
     fn names(&self, kind: &str) -> Result<Vec<String>, StoreError> {
         let paths = generations::children(&self.dir.join(format!("{kind}s")))?;
         let folders = paths.iter().filter(|path| path.is_dir());
@@ -412,5 +449,11 @@ fn decode_state(label: Label, body: Bytes) -> Result<StoredState, StoreError> {
         source: label.name,
         updated_at_ms: label.at_ms,
         body,
+    })
+}
+
+fn decode_registers(label: Label, body: Bytes) -> Result<Registers, StoreError> {
+    serde_json::from_slice(&body).map_err(|error| {
+        StoreError::corrupt(format!("state of `{}`", label.name), error.to_string())
     })
 }

@@ -11,8 +11,8 @@ use std::{
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Backup, Database, FoundSnapshot, Generation, PackedInput, StoreError, StoreRuntime,
-    StoredInput, StoredRevision, StoredState, packed, runtime,
+    Backup, Database, EnvironmentState, FoundSnapshot, Generation, PackedInput, Registers,
+    StoreError, StoreRuntime, StoredInput, StoredRevision, StoredState, packed, runtime,
 };
 
 /// How long the database is waited for when the backup has something to serve.
@@ -41,6 +41,8 @@ pub struct Loaded {
     pub inputs: BTreeMap<String, LoadedInput>,
     /// What is remembered, by source.
     pub states: BTreeMap<String, LoadedState>,
+    /// What operators decided, by environment.
+    pub registers: BTreeMap<String, LoadedRegisters>,
     /// Why the database did not answer; `None`: it did.
     pub database_failure: Option<StoreError>,
     /// Why the backup cannot be read at all; `None`: it can, or is empty.
@@ -91,12 +93,24 @@ pub struct LoadedState {
     pub backup: Side,
 }
 
+/// What operators decided about an environment: what both sides say, merged.
+#[derive(Debug)]
+pub struct LoadedRegisters {
+    /// With the version of the database's row; 0: none is known.
+    pub state: EnvironmentState,
+    /// Where the database stands.
+    pub database: Side,
+    /// Where the backup stands.
+    pub backup: Side,
+}
+
 /// All of one side.
 #[derive(Default)]
 struct Contents {
     snapshots: BTreeMap<String, FoundSnapshot>,
     inputs: BTreeMap<String, (PackedInput, StoredInput)>,
     states: BTreeMap<String, StoredState>,
+    registers: BTreeMap<String, EnvironmentState>,
     notes: Vec<String>,
 }
 
@@ -144,6 +158,16 @@ async fn from_backup(backup: &Backup, environments: &[String]) -> Result<Content
     let states = backup.load_states().await?;
     contents.notes.extend(states.notes);
     contents.states = states.value;
+    let registers = backup.load_registers().await?;
+    contents.notes.extend(registers.notes);
+    let state = |(name, registers)| {
+        let state = EnvironmentState {
+            version: 0,
+            registers,
+        };
+        (name, state)
+    };
+    contents.registers = registers.value.into_iter().map(state).collect();
     Ok(contents)
 }
 
@@ -176,6 +200,9 @@ async fn from_database(
     }
     let states = database.load_states().await?.into_iter();
     contents.states = states.map(|state| (state.source.clone(), state)).collect();
+    let (registers, notes) = database.load_all_registers().await?;
+    contents.registers = registers;
+    contents.notes.extend(notes);
     Ok(contents)
 }
 
@@ -267,6 +294,10 @@ fn merge(
             loaded.states.insert(source, state);
         }
     }
+    for (name, found, copy) in pairs(database.registers, backup.registers) {
+        let registers = merge_registers(found, copy, is_known);
+        loaded.registers.insert(name, registers);
+    }
     loaded.notes = database.notes;
     loaded.notes.append(&mut backup.notes);
     loaded
@@ -304,6 +335,27 @@ fn merge_environment(
         is_diverged: numbers[0] == numbers[1] && !is_on_disk,
         current: Some(current),
         generations,
+    }
+}
+
+fn merge_registers(
+    found: Option<EnvironmentState>,
+    copy: Option<EnvironmentState>,
+    is_known: (bool, bool),
+) -> LoadedRegisters {
+    let copy = copy.map(|copy| copy.registers);
+    let mut state = found.clone().unwrap_or_default();
+    state.registers.merge(copy.clone().unwrap_or_default());
+    let holds = |side: Option<&Registers>| side == Some(&state.registers);
+    let holders = (
+        holds(found.as_ref().map(|found| &found.registers)),
+        holds(copy.as_ref()),
+    );
+    let (database, backup) = sides(is_known, holders);
+    LoadedRegisters {
+        state,
+        database,
+        backup,
     }
 }
 

@@ -11,11 +11,13 @@ mod backup;
 mod connection;
 mod database;
 mod entity;
+mod environment_states;
 mod error;
 mod generations;
 mod load;
 pub mod packed;
 mod records;
+mod registers;
 mod revisions;
 mod runtime;
 mod sticky;
@@ -26,12 +28,14 @@ use bytes::Bytes;
 
 pub use backup::{Backup, Found, FoundSnapshot, Generation};
 pub use database::Database;
+pub use environment_states::EnvironmentState;
 pub use error::{Outage, StoreError};
-pub use load::{Loaded, LoadedEnvironment, LoadedInput, LoadedState, Side};
+pub use load::{Loaded, LoadedEnvironment, LoadedInput, LoadedRegisters, LoadedState, Side};
 pub use migration::State as MigrationState;
 pub use records::{
     AuditEntry, PackedInput, RevisionInfo, RevisionRow, StoredInput, StoredRevision, StoredState,
 };
+pub use registers::{Register, Registers};
 pub use revisions::Inserted;
 pub use runtime::StoreRuntime;
 pub use sticky::{KeyedDocument, StickyError, StickyStore};

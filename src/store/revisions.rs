@@ -212,7 +212,7 @@ impl Database {
     }
 }
 
-fn is_duplicate(error: &DbErr) -> bool {
+pub(super) fn is_duplicate(error: &DbErr) -> bool {
     matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_)))
 }
 

@@ -14,6 +14,7 @@ mod database;
 mod load;
 mod outage;
 mod packed;
+mod registers;
 
 use std::{path::Path, sync::Arc, time::Duration};
 

@@ -120,6 +120,7 @@ impl StoreContext {
             }
         }
         self.write_states_to_backup().await;
+        self.flush_registers_to_backup().await;
     }
 
     async fn write_to_backup(&self, row: &RevisionRow) -> bool {
@@ -201,6 +202,8 @@ impl StoreContext {
                 self.memory.state_written(&state.value, Half::Database);
             }
         }
+        let written = self.flush_registers_to_database().await;
+        self.check_size(written, &mut too_large)?;
         loop {
             let entries = self.memory.first_audit(AUDIT_BATCH);
             if entries.is_empty() {
@@ -286,8 +289,13 @@ impl StoreContext {
             return Err(Away);
         }
         let _one_at_a_time = self.publishing.lock().await;
-        restore::absorb(&self.memory, loaded);
+        let decided = restore::absorb(&self.memory, loaded);
         self.announce_loaded();
+        for environment in decided {
+            if let Some(cell) = self.board.environment(&environment) {
+                cell.note_decision();
+            }
+        }
         Ok(())
     }
 

@@ -4,8 +4,8 @@
 //! nothing heavy: packing, hashing and compressing happen elsewhere.
 //!
 //! Messages in: [`GetSnapshot`] (HTTP workers), [`GetStored`] (`AnnouncerActor`), [`Publish`], [`SaveInput`],
-//! [`LoadInputs`] (`ConfigServiceActor`), [`SaveSourceState`] (`PollerActor`), [`Audit`], [`ListAudit`], [`GetStoreStatus`],
-//! [`GetRevision`], [`ListRevisions`] (control plane). Messages out: none.
+//! [`LoadInputs`], [`SaveRegisters`], [`LoadRegisters`] (`ConfigServiceActor`), [`SaveSourceState`] (`PollerActor`),
+//! [`Audit`], [`ListAudit`], [`GetStoreStatus`], [`GetRevision`], [`ListRevisions`] (control plane). Messages out: none.
 //!
 //! What is kept in memory lives in [`StoreMemory`], which outlives the actor, so that a restart loses nothing even when
 //! neither database nor backup can be written. What could not be written is written by the flush, which a timer starts
@@ -16,6 +16,7 @@ mod flush;
 mod history;
 mod memory;
 mod publish;
+mod registers;
 mod restore;
 mod waiting;
 
@@ -31,6 +32,7 @@ use tracing::{Instrument as _, debug_span};
 pub use self::{
     history::{GetRevision, HistoryError, ListRevisions, RevisionPage},
     memory::StoreMemory,
+    registers::{LoadRegisters, SaveRegisters},
 };
 use super::{Quit, board::Board, poller::SourceState};
 use crate::{
@@ -252,6 +254,7 @@ impl StoreContext {
 pub struct StoreActor {
     context: Arc<StoreContext>,
     is_flushing: bool,
+    is_looking: bool,
 }
 
 impl StoreActor {
@@ -260,12 +263,28 @@ impl StoreActor {
         Self {
             context,
             is_flushing: false,
+            is_looking: false,
         }
+    }
+
+    /// Writes what is unwritten, and looks for what other replicas wrote.
+    fn tick(&mut self, ctx: &mut Context<Self>) {
+        fail::fail_point!("store.timer");
+        self.flush(ctx);
+        if self.is_looking {
+            return;
+        }
+        self.is_looking = true;
+        let context = Arc::clone(&self.context);
+        let look = async move {
+            fail::fail_point!("store.look_future");
+            context.look_for_registers().await;
+        };
+        ctx.spawn(wrap_future::<_, Self>(look).map(|(), this, _| this.is_looking = false));
     }
 
     /// Writes what is unwritten, unless that is under way.
     fn flush(&mut self, ctx: &mut Context<Self>) {
-        fail::fail_point!("store.timer");
         if self.is_flushing || !self.context.memory.has_pending() {
             return;
         }
@@ -285,7 +304,7 @@ impl Actor for StoreActor {
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(MAILBOX);
         self.flush(ctx);
-        ctx.run_interval(FLUSH_EVERY, Self::flush);
+        ctx.run_interval(FLUSH_EVERY, Self::tick);
     }
 }
 

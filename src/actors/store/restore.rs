@@ -20,7 +20,9 @@ impl StoreMemory {
 }
 
 /// Takes in whatever is not known yet; what is served stays, however old.
-pub(super) fn absorb(memory: &StoreMemory, loaded: Loaded) {
+///
+/// Gives the environments of which operators' decisions are news.
+pub(super) fn absorb(memory: &StoreMemory, loaded: Loaded) -> Vec<Arc<str>> {
     for note in &loaded.notes {
         warn!("{note}");
     }
@@ -52,6 +54,16 @@ pub(super) fn absorb(memory: &StoreMemory, loaded: Loaded) {
             state.backup == Side::InStep,
         );
     }
+    let mut decided = Vec::new();
+    for (name, found) in loaded.registers {
+        let name = name.into();
+        let (in_database, in_backup) =
+            (found.database == Side::InStep, found.backup == Side::InStep);
+        if memory.restore_registers(&name, found.state, in_database, in_backup) {
+            decided.push(name);
+        }
+    }
+    decided
 }
 
 fn absorb_environment(memory: &StoreMemory, name: &Arc<str>, found: LoadedEnvironment) {

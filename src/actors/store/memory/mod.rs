@@ -3,6 +3,7 @@
 //! One lock, held for moments and never across an await.
 
 mod inputs;
+mod registers;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,6 +13,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+pub(super) use self::registers::UnwrittenRegisters;
 use super::{
     AuditLine, AuditRecord, StoreStatus, StoredEnvironment,
     audit_queue::AuditQueue,
@@ -20,7 +22,7 @@ use super::{
 };
 use crate::{
     model::Snapshot,
-    store::{AuditEntry, PackedInput, RevisionInfo, RevisionRow, StoredState},
+    store::{AuditEntry, EnvironmentState, PackedInput, RevisionInfo, RevisionRow, StoredState},
 };
 
 /// Something with two copies to write.
@@ -73,6 +75,7 @@ struct Inner {
     highest: BTreeMap<Arc<str>, u64>,
     inputs: BTreeMap<String, TwoCopies<Arc<PackedInput>>>,
     states: BTreeMap<String, TwoCopies<StoredState>>,
+    registers: BTreeMap<Arc<str>, TwoCopies<EnvironmentState>>,
     /// Replaced before the database had them.
     waiting: Waiting,
     audit: AuditQueue,
@@ -365,12 +368,13 @@ impl StoreMemory {
             .sum();
         let inputs: usize = inner.inputs.values().map(TwoCopies::missing).sum();
         let states: usize = inner.states.values().map(TwoCopies::missing).sum();
+        let registers: usize = inner.registers.values().map(TwoCopies::missing).sum();
         let unpruned = inner
             .current
             .values()
             .filter(|current| !current.is_pruned)
             .count();
-        snapshots + inputs + states + unpruned + inner.waiting.len() + inner.audit.len()
+        snapshots + inputs + states + registers + unpruned + inner.waiting.len() + inner.audit.len()
     }
 
     pub(super) fn has_pending(&self) -> bool {
