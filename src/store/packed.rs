@@ -8,11 +8,14 @@
 //! <the snapshot's tail><the first document><the second>…
 //! ```
 //!
+//! A candidate with overrides has its base in the header's `base`, in the same form, and its bytes at the end; of the base's
+//! documents those that overrides did not change are only named.
+//!
 //! The number is a column or part of a file name, so a candidate is packed before its number is allotted. A packed blob is a
 //! zstd frame of `stitchd-blob 1 <bytes> <sha-256>\n` and the bytes.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::sync::Arc;
+use std::{iter, sync::Arc};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -42,6 +45,9 @@ struct Header {
     created_at: Moment,
     tail_bytes: usize,
     documents: Vec<DocumentHeader>,
+    /// See [`Candidate::base`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base: Option<Box<Header>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -92,6 +98,14 @@ struct DocumentHeader {
     content: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tag: Option<String>,
+    /// Of a base: it is the document of the same name above, and `body_bytes` is 0.
+    #[serde(default, skip_serializing_if = "is_false")]
+    is_shared: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives references")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// Unix seconds and nanoseconds: a moment comes back exactly.
@@ -112,7 +126,10 @@ impl Moment {
 
 /// Packs everything about a candidate but its environment.
 pub fn pack_candidate(candidate: &Candidate) -> Bytes {
-    let header = header_line(candidate);
+    let mut header = header(candidate, None);
+    let base = candidate.base.as_deref();
+    header.base = base.map(|base| Box::new(self::header(base, Some(candidate))));
+    let header = serde_json::to_vec(&header).expect("strings and numbers always serialise");
     let head = [
         REVISION_MAGIC,
         b"\n",
@@ -121,29 +138,41 @@ pub fn pack_candidate(candidate: &Candidate) -> Bytes {
         &candidate.snapshot_tail,
     ];
     let bodies = candidate.documents.iter().map(|d| d.body.as_ref());
-    compress(head.into_iter().chain(bodies))
+    let below = base.into_iter().flat_map(|base| {
+        let own = base.documents.iter();
+        let own = own.filter(|document| !is_shared(document, candidate));
+        iter::once(base.snapshot_tail.as_ref()).chain(own.map(|d| d.body.as_ref()))
+    });
+    compress(head.into_iter().chain(bodies).chain(below))
 }
 
-fn header_line(candidate: &Candidate) -> Vec<u8> {
-    let header = Header {
+/// Whether a base's document is there already.
+fn is_shared(document: &Arc<Document>, above: &Candidate) -> bool {
+    let there = above.document(&document.name);
+    there.is_some_and(|there| Arc::ptr_eq(there, document))
+}
+
+fn header(candidate: &Candidate, above: Option<&Candidate>) -> Header {
+    let document = |document: &Arc<Document>| {
+        let is_shared = above.is_some_and(|above| is_shared(document, above));
+        DocumentHeader {
+            name: document.name.to_string(),
+            body_bytes: if is_shared { 0 } else { document.body.len() },
+            last_modified: Moment::new(document.last_modified),
+            members: document.members.clone(),
+            content: document.content.clone(),
+            tag: document.content.as_ref().map(|_| document.tag.clone()),
+            is_shared,
+        }
+    };
+    Header {
         hash: candidate.hash.clone(),
         meta: Meta::from(&candidate.meta),
         created_at: Moment::new(candidate.created_at),
         tail_bytes: candidate.snapshot_tail.len(),
-        documents: candidate
-            .documents
-            .iter()
-            .map(|document| DocumentHeader {
-                name: document.name.to_string(),
-                body_bytes: document.body.len(),
-                last_modified: Moment::new(document.last_modified),
-                members: document.members.clone(),
-                content: document.content.clone(),
-                tag: document.content.as_ref().map(|_| document.tag.clone()),
-            })
-            .collect(),
-    };
-    serde_json::to_vec(&header).expect("strings and numbers always serialise")
+        documents: candidate.documents.iter().map(document).collect(),
+        base: None,
+    }
 }
 
 /// What is known about a packed candidate without unpacking its bytes.
@@ -189,17 +218,42 @@ pub fn unpack_candidate(environment: &str, packed: &[u8]) -> Result<Candidate, S
         return Err(corrupt_revision("an unknown format"));
     }
     let (header, mut rest) = split_line(rest).ok_or_else(|| corrupt_revision("no header"))?;
-    let header = Header::read(header)?;
+    let mut header = Header::read(header)?;
+    let base = header.base.take();
+    let mut candidate = read_candidate(environment, header, &mut rest, None)?;
+    if let Some(base) = base {
+        let base = read_candidate(environment, *base, &mut rest, Some(&candidate))?;
+        candidate.base = Some(Arc::new(base));
+    }
+    if !rest.is_empty() {
+        return Err(corrupt_revision("it is longer than its header says"));
+    }
+    Ok(candidate)
+}
+
+/// Reads one candidate off the beginning of `rest`.
+fn read_candidate(
+    environment: &str,
+    header: Header,
+    rest: &mut &[u8],
+    above: Option<&Candidate>,
+) -> Result<Candidate, StoreError> {
     // Copied, not sliced: a slice would keep all of the unpacked bytes in memory as long as any document lives.
     let mut take = |length: usize| {
         let (body, behind) = rest.split_at_checked(length)?;
-        rest = behind;
+        *rest = behind;
         Some(Bytes::copy_from_slice(body))
     };
     let truncated = || corrupt_revision("it is shorter than its header says");
     let snapshot_tail = take(header.tail_bytes).ok_or_else(truncated)?;
     let mut documents = Vec::with_capacity(header.documents.len());
     for document in header.documents {
+        if document.is_shared {
+            let shared = above.and_then(|above| above.document(&document.name));
+            let shared = shared.ok_or_else(|| corrupt_revision("a shared document is missing"))?;
+            documents.push(Arc::clone(shared));
+            continue;
+        }
         let body = take(document.body_bytes).ok_or_else(truncated)?;
         let last_modified = document.last_modified.read()?;
         let read = Document::new(document.name, body, last_modified, document.members)
@@ -208,9 +262,6 @@ pub fn unpack_candidate(environment: &str, packed: &[u8]) -> Result<Candidate, S
             return Err(corrupt_revision("a document does not match its tag"));
         }
         documents.push(Arc::new(read));
-    }
-    if !rest.is_empty() {
-        return Err(corrupt_revision("it is longer than its header says"));
     }
     if Candidate::content_hash(&snapshot_tail, &documents) != header.hash {
         return Err(corrupt_revision("its content does not match its hash"));

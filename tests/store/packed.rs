@@ -63,6 +63,26 @@ fn candidates() -> impl Strategy<Value = Candidate> {
     )
 }
 
+/// Lays something over a candidate: another tail, and another body in every second document.
+fn laid_over(base: Candidate) -> Candidate {
+    let mut above = base.clone();
+    above.snapshot_tail = [b"above:", &base.snapshot_tail[..]].concat().into();
+    for document in above.documents.iter_mut().step_by(2) {
+        let body = [b"above:", &document.body[..]].concat().into();
+        let members = document.members.clone();
+        let laid = Document::new(
+            Arc::clone(&document.name),
+            body,
+            document.last_modified,
+            members,
+        );
+        *document = Arc::new(laid.with_content(Some("meaning".to_owned())));
+    }
+    above.hash = Candidate::content_hash(&above.snapshot_tail, &above.documents);
+    above.base = Some(Arc::new(base));
+    above
+}
+
 fn assert_same(a: &Candidate, b: &Candidate) {
     assert_eq!(a.environment, b.environment);
     assert_eq!(a.hash, b.hash);
@@ -88,6 +108,22 @@ fn assert_same(a: &Candidate, b: &Candidate) {
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_base_comes_back_and_what_overrides_left_alone_is_kept_once(mut base in candidates()) {
+        // As in every candidate: sorted, each name once.
+        base.documents.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        base.documents.dedup_by(|a, b| a.name == b.name);
+        base.hash = Candidate::content_hash(&base.snapshot_tail, &base.documents);
+        let above = laid_over(base);
+        let read = unpack_candidate("production", &pack_candidate(&above)).unwrap();
+        assert_same(&above, &read);
+        let (base, read_base) = (above.base.as_ref().unwrap(), read.base.as_ref().unwrap());
+        assert_same(base, read_base);
+        for (below, above) in read_base.documents.iter().zip(&read.documents).skip(1).step_by(2) {
+            assert!(Arc::ptr_eq(below, above));
+        }
+    }
 
     #[test]
     fn a_candidate_comes_back_the_same(candidate in candidates()) {
