@@ -381,7 +381,9 @@ impl Folder {
         for name in self.names(ENVIRONMENT)? {
             // Two writes may have ended in the other order than they began: each is looked at.
             for file in generations::list(&self.path(ENVIRONMENT, &name)?, ENVIRONMENT)? {
-                let found = newest_readable(vec![file], ENVIRONMENT, &name, decode_registers);
+                let found = newest_readable(vec![file], ENVIRONMENT, &name, |label, body| {
+                    decode_registers(&label, &body)
+                });
                 all.notes.extend(found.notes);
                 if let Some(registers) = found.value {
                     all.value.entry(name.clone()).or_default().merge(registers);
@@ -452,8 +454,8 @@ fn decode_state(label: Label, body: Bytes) -> Result<StoredState, StoreError> {
     })
 }
 
-fn decode_registers(label: Label, body: Bytes) -> Result<Registers, StoreError> {
-    serde_json::from_slice(&body).map_err(|error| {
+fn decode_registers(label: &Label, body: &Bytes) -> Result<Registers, StoreError> {
+    serde_json::from_slice(body).map_err(|error| {
         StoreError::corrupt(format!("state of `{}`", label.name), error.to_string())
     })
 }

@@ -73,7 +73,7 @@ impl Database {
             environment_states::Entity::find_by_id(name).one(&db).await
         });
         row.await?
-            .map_or_else(|| Ok(EnvironmentState::default()), read)
+            .map_or_else(|| Ok(EnvironmentState::default()), |row| read(&row))
     }
 
     /// The registers of every environment; what cannot be read is passed over with a line for the log.
@@ -85,10 +85,9 @@ impl Database {
         });
         let (mut all, mut notes) = (BTreeMap::new(), Vec::new());
         for row in rows.await? {
-            let name = row.environment.clone();
-            match read(row) {
+            match read(&row) {
                 Ok(state) => {
-                    all.insert(name, state);
+                    all.insert(row.environment, state);
                 }
                 Err(error) => notes.push(format!("passed over: {}", error.explain())),
             }
@@ -117,7 +116,7 @@ async fn insert(
     }
 }
 
-fn read(row: environment_states::Model) -> Result<EnvironmentState, StoreError> {
+fn read(row: &environment_states::Model) -> Result<EnvironmentState, StoreError> {
     let registers = serde_json::from_str(&row.body).map_err(|error| {
         let what = format!("the database's state of environment `{}`", row.environment);
         StoreError::corrupt(what, error.to_string())

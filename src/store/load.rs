@@ -295,7 +295,7 @@ fn merge(
         }
     }
     for (name, found, copy) in pairs(database.registers, backup.registers) {
-        let registers = merge_registers(found, copy, is_known);
+        let registers = merge_registers(found.as_ref(), copy.as_ref(), is_known);
         loaded.registers.insert(name, registers);
     }
     loaded.notes = database.notes;
@@ -339,18 +339,15 @@ fn merge_environment(
 }
 
 fn merge_registers(
-    found: Option<EnvironmentState>,
-    copy: Option<EnvironmentState>,
+    found: Option<&EnvironmentState>,
+    copy: Option<&EnvironmentState>,
     is_known: (bool, bool),
 ) -> LoadedRegisters {
-    let copy = copy.map(|copy| copy.registers);
-    let mut state = found.clone().unwrap_or_default();
-    state.registers.merge(copy.clone().unwrap_or_default());
+    let copy = copy.map(|copy| &copy.registers);
+    let mut state = found.cloned().unwrap_or_default();
+    state.registers.merge(copy.cloned().unwrap_or_default());
     let holds = |side: Option<&Registers>| side == Some(&state.registers);
-    let holders = (
-        holds(found.as_ref().map(|found| &found.registers)),
-        holds(copy.as_ref()),
-    );
+    let holders = (holds(found.map(|found| &found.registers)), holds(copy));
     let (database, backup) = sides(is_known, holders);
     LoadedRegisters {
         state,

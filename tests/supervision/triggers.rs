@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use stitchd::{
     actors::{
         poller::{PollSoon, PushReport, TakePush},
-        store::{GetRevision, ListRevisions},
+        store::{GetRevision, ListRevisions, LoadRegisters, SaveRegisters},
         supervisor::Policy,
     },
     cli::demo::upstream::CLIENT_KEY,
@@ -50,6 +50,8 @@ pub(crate) enum Trigger {
     Audit,
     /// A look at the history: a list, and a revision that is not served any more.
     History,
+    /// An operator's decision, kept and looked at.
+    Decide,
     /// A remote evaluation's sticky buckets, read and written.
     Sticky,
     /// The end of an actor, after which its supervision goes round.
@@ -63,7 +65,9 @@ impl Trigger {
     pub(crate) fn of(point: &Point) -> Self {
         let (actor, place) = point.name.split_once('.').unwrap();
         match (actor, place) {
-            (_, "Ping" | "timer") | ("supervisor", "start_missing") => Self::Wait,
+            (_, "Ping" | "timer") | ("supervisor", "start_missing") | ("store", "look_future") => {
+                Self::Wait
+            }
             (_, "Quit" | "quit_future") => Self::Stop,
             ("supervisor", "loop") => Self::Death,
             ("client", "Fetch" | "fetch_future" | "Follow")
@@ -94,6 +98,7 @@ impl Trigger {
                 "store",
                 "GetRevision" | "get_revision_future" | "ListRevisions" | "list_revisions_future",
             ) => Self::History,
+            ("store", "SaveRegisters" | "save_registers_future" | "LoadRegisters") => Self::Decide,
             _ => panic!("nobody knows how to reach `{}`", point.name),
         }
     }
@@ -242,6 +247,7 @@ impl Scene {
             }
             Trigger::Audit => drop(app.admin_get("/admin/audit").await),
             Trigger::History => self.look_back().await,
+            Trigger::Decide => self.decide().await,
             Trigger::Sticky => {
                 let sticky = app.handles.sticky.as_ref().unwrap();
                 let key = "id||somebody".to_owned();
@@ -256,6 +262,22 @@ impl Scene {
                 eventually("it dies", async || victim.has_fired().then_some(())).await;
             }
         }
+    }
+
+    /// Whoever dies of it, what was decided is there.
+    async fn decide(&self) {
+        let store = &self.app.handles.store;
+        let word = json!(self.changes.fetch_add(1, Ordering::SeqCst));
+        let save = SaveRegisters {
+            environment: ENVIRONMENT.into(),
+            changes: vec![("test".to_owned(), Some(word.clone()))],
+        };
+        store.ask_again(save, PATIENCE).await.unwrap();
+        let load = LoadRegisters {
+            environment: ENVIRONMENT.into(),
+        };
+        let known = store.ask_again(load, PATIENCE).await.unwrap();
+        assert_eq!(known["test"], word);
     }
 
     /// Whoever dies of it, there is an answer.
