@@ -3,28 +3,18 @@
 //! Fifty experiments, each targeted at two attributes; every request is another unit's, and every second unit is in about
 //! half of them.
 
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use actix_web::{
-    HttpResponse,
-    http::{
-        StatusCode,
-        header::{HeaderName, HeaderValue},
-    },
-    web,
-};
+use actix_web::web;
 use anyhow::Context as _;
-use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use stitchd::{cli::demo::upstream::Upstream, http::Route};
 
 use super::{
+    fixed::{self, DECISION, Fixed, headers_of, of_median_size},
     load::Requests,
     memory::plain_client,
-    reads::{alternate, baseline, headers_of, judge, settings},
+    reads::{alternate, baseline, judge, settings},
     report::Report,
     stitch::NAME,
 };
@@ -36,44 +26,9 @@ const BAR: f64 = 0.6;
 /// Units looked at to find an answer of the usual size.
 const SAMPLE: u64 = 101;
 
-static BASELINE: [Route; 1] = [Route::baseline("/v1/decide", || web::route().to(fixed))];
-
-/// What the fixed handler answers.
-#[derive(Default)]
-struct Fixed {
-    body: Bytes,
-    headers: Vec<(HeaderName, HeaderValue)>,
-}
-
-static FIXED: OnceLock<Fixed> = OnceLock::new();
-
-thread_local! {
-    /// Each worker's own copy: reference counts that workers share cost more than the rest of the handler.
-    static OF_WORKER: Fixed = FIXED.get().map(Fixed::deep_copy).unwrap_or_default();
-}
-
-impl Fixed {
-    fn deep_copy(&self) -> Self {
-        let copy = |(name, value): &(HeaderName, HeaderValue)| {
-            let value = HeaderValue::from_bytes(value.as_bytes()).ok()?;
-            Some((name.clone(), value))
-        };
-        Self {
-            body: Bytes::copy_from_slice(&self.body),
-            headers: self.headers.iter().filter_map(copy).collect(),
-        }
-    }
-}
-
-async fn fixed() -> HttpResponse {
-    OF_WORKER.with(|fixed| {
-        let mut response = HttpResponse::new(StatusCode::OK).set_body(fixed.body.clone());
-        for (name, value) in &fixed.headers {
-            response.headers_mut().insert(name.clone(), value.clone());
-        }
-        response.map_into_boxed_body()
-    })
-}
+static BASELINE: [Route; 1] = [Route::baseline("/v1/decide", || {
+    web::route().to(fixed::answer::<DECISION>)
+})];
 
 pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
     actix_web::rt::System::new().block_on(measure(report))
@@ -96,11 +51,10 @@ async fn measure(report: &mut Report) -> anyhow::Result<()> {
         .context("it has a source")?
         .subscribe();
     revision.wait_for(|revision| *revision > 0).await?;
-    remember(&format!("http://{address}")).await?;
+    let bytes = remember(&format!("http://{address}")).await?;
     let (baseline, fixed_address) =
         baseline(&settings, service.handles(), service.metrics(), &BASELINE)?;
 
-    let bytes = FIXED.get().map_or(0, |fixed| fixed.body.len());
     let what = format!("{EXPERIMENTS} experiments, answers of about {bytes} bytes");
     let found = alternate([address, fixed_address], Requests::Each(request), 200).await?;
     judge(report, ("decide_50", BAR), &found, &what);
@@ -149,8 +103,8 @@ fn request() -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\n\r\n").into_bytes()
 }
 
-/// Has the fixed handler answer as the service does, with an answer of median size.
-async fn remember(service: &str) -> anyhow::Result<()> {
+/// Has the fixed handler answer as the service does, with an answer of median size; gives its bytes.
+async fn remember(service: &str) -> anyhow::Result<usize> {
     let client = plain_client()?;
     let mut answers = Vec::new();
     for unit in 0..SAMPLE {
@@ -158,17 +112,18 @@ async fn remember(service: &str) -> anyhow::Result<()> {
             .get(format!("{service}{}", path(unit)))
             .send()
             .await?;
-        let headers = headers_of(answer.error_for_status_ref()?)?;
-        answers.push((answer.bytes().await?, headers));
+        answers.push(Fixed {
+            found: headers_of(answer.error_for_status_ref()?)?,
+            body: answer.bytes().await?,
+            ..Fixed::default()
+        });
     }
-    answers.sort_by_key(|(body, _)| body.len());
-    let (body, headers) = answers.swap_remove(answers.len() / 2);
-    let whole: Value = serde_json::from_slice(&body)?;
+    let answer = of_median_size(answers);
+    let whole: Value = serde_json::from_slice(&answer.body)?;
     let assignments = whole["assignments"].as_array().map_or(0, Vec::len);
     anyhow::ensure!(
         assignments > EXPERIMENTS / 4,
         "too few assignments: {assignments}"
     );
-    FIXED.get_or_init(|| Fixed { body, headers });
-    Ok(())
+    Ok(fixed::set(DECISION, answer))
 }

@@ -6,6 +6,7 @@
 
 mod decide;
 mod evaluate;
+mod fixed;
 mod load;
 mod memory;
 mod reads;

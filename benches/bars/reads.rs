@@ -2,21 +2,12 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::Duration,
 };
 
-use actix_web::{
-    App, HttpRequest, HttpResponse, HttpServer,
-    dev::ServerHandle,
-    http::{
-        StatusCode,
-        header::{HeaderName, HeaderValue, IF_NONE_MATCH},
-    },
-    web,
-};
+use actix_web::{App, HttpServer, dev::ServerHandle, web};
 use anyhow::Context as _;
-use bytes::Bytes;
 use stitchd::{
     actors::Handles,
     cli::demo::upstream::{CLIENT_KEY, SECRET_KEY, Upstream, many_experiments, many_features},
@@ -26,6 +17,7 @@ use stitchd::{
 };
 
 use super::{
+    fixed::{self, FEATURES, Fixed, SNAPSHOT, headers_of},
     load::{Requests, requests_per_second},
     memory::plain_client,
     report::{Report, median},
@@ -42,70 +34,12 @@ const BAR: f64 = 0.85;
 /// What is measured: the documents' own paths, so that routing costs the same.
 static BASELINE: [Route; 2] = [
     Route::baseline("/v1/snapshot/{environment}", || {
-        web::route().to(fixed::<SNAPSHOT>)
+        web::route().to(fixed::document::<SNAPSHOT>)
     }),
     Route::baseline("/api/features/{client_key}", || {
-        web::route().to(fixed::<FEATURES>)
+        web::route().to(fixed::document::<FEATURES>)
     }),
 ];
-/// Places of the documents in [`FIXED`].
-const SNAPSHOT: usize = 0;
-const FEATURES: usize = 1;
-
-/// What the fixed handler answers.
-#[derive(Default)]
-struct Fixed {
-    body: Bytes,
-    found: Vec<(HeaderName, HeaderValue)>,
-    not_modified: Vec<(HeaderName, HeaderValue)>,
-}
-
-impl Fixed {
-    fn deep_copy(&self) -> Self {
-        Self {
-            body: Bytes::copy_from_slice(&self.body),
-            found: deep_copy(&self.found),
-            not_modified: deep_copy(&self.not_modified),
-        }
-    }
-}
-
-fn deep_copy(headers: &[(HeaderName, HeaderValue)]) -> Vec<(HeaderName, HeaderValue)> {
-    let copy = |value: &HeaderValue| HeaderValue::from_bytes(value.as_bytes()).ok();
-    let headers = headers.iter();
-    headers
-        .filter_map(|(name, value)| Some((name.clone(), copy(value)?)))
-        .collect()
-}
-
-static FIXED: [OnceLock<Fixed>; 2] = [OnceLock::new(), OnceLock::new()];
-
-thread_local! {
-    /// Each worker's own copy: reference counts that workers share cost more than the rest of the handler.
-    static OF_WORKER: [Fixed; 2] =
-        [SNAPSHOT, FEATURES].map(|which| FIXED[which].get().map(Fixed::deep_copy).unwrap_or_default());
-}
-
-async fn fixed<const WHICH: usize>(request: HttpRequest) -> HttpResponse {
-    OF_WORKER.with(|fixed| answer(&request, &fixed[WHICH]))
-}
-
-fn answer(request: &HttpRequest, fixed: &Fixed) -> HttpResponse {
-    let (mut response, headers) = if request.headers().contains_key(IF_NONE_MATCH) {
-        (
-            HttpResponse::new(StatusCode::NOT_MODIFIED),
-            &fixed.not_modified,
-        )
-    } else {
-        let found = HttpResponse::new(StatusCode::OK).set_body(fixed.body.clone());
-        (found.map_into_boxed_body(), &fixed.found)
-    };
-    for (name, value) in headers {
-        response.headers_mut().insert(name.clone(), value.clone());
-    }
-    response
-}
-
 pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
     actix_web::rt::System::new().block_on(measure(report))
 }
@@ -129,9 +63,9 @@ async fn measure(report: &mut Report) -> anyhow::Result<()> {
         .subscribe();
     revision.wait_for(|revision| *revision > 0).await?;
     let snapshot = format!("/v1/snapshot/{NAME}");
-    let etag = remember(address, &snapshot, SNAPSHOT).await?;
+    let (etag, snapshot_bytes) = remember(address, &snapshot, SNAPSHOT).await?;
     let features = format!("/api/features/{CLIENT_KEY}");
-    remember(address, &features, FEATURES).await?;
+    let (_, features_bytes) = remember(address, &features, FEATURES).await?;
     let (baseline, fixed_address) =
         baseline(&settings, service.handles(), service.metrics(), &BASELINE)?;
 
@@ -141,16 +75,16 @@ async fn measure(report: &mut Report) -> anyhow::Result<()> {
     let snapshot = format!("{}\r\n", get(&snapshot));
     let features = format!("{}\r\n", get(&features));
     let addresses = [address, fixed_address];
-    let of = |name, which, status| Measure {
+    let of = |name, bytes, status| Measure {
         name,
-        which,
+        bytes,
         status,
     };
-    let measure = of("snapshot_get", SNAPSHOT, 200);
+    let measure = of("snapshot_get", snapshot_bytes, 200);
     compare(report, measure, addresses, snapshot).await?;
-    let measure = of("snapshot_304", SNAPSHOT, 304);
+    let measure = of("snapshot_304", snapshot_bytes, 304);
     compare(report, measure, addresses, revalidate).await?;
-    let measure = of("features_get", FEATURES, 200);
+    let measure = of("features_get", features_bytes, 200);
     compare(report, measure, addresses, features).await?;
     baseline.stop(false).await;
     service.stop().await;
@@ -181,8 +115,12 @@ pub(crate) fn settings(upstream: &Upstream, folder: &std::path::Path) -> anyhow:
     Ok(from_toml(&text, Profile::Test)?)
 }
 
-/// Has the fixed handler answer what the service answers; gives the entity tag.
-async fn remember(address: SocketAddr, path: &str, which: usize) -> anyhow::Result<String> {
+/// Has the fixed handler answer what the service answers; gives the entity tag, and the bytes of the body.
+async fn remember(
+    address: SocketAddr,
+    path: &str,
+    which: usize,
+) -> anyhow::Result<(String, usize)> {
     let client = plain_client()?;
     let url = format!("http://{address}{path}");
     let found = client.get(&url).send().await?;
@@ -198,23 +136,7 @@ async fn remember(address: SocketAddr, path: &str, which: usize) -> anyhow::Resu
         not_modified: headers_of(&not_modified)?,
         body: found.bytes().await?,
     };
-    FIXED[which].get_or_init(|| fixed);
-    Ok(etag)
-}
-
-/// The headers that the handler made; the others are made by middleware and server again.
-pub(crate) fn headers_of(
-    answer: &reqwest::Response,
-) -> anyhow::Result<Vec<(HeaderName, HeaderValue)>> {
-    let by_others = ["date", "content-length", "x-request-id"];
-    let headers = answer.headers().iter();
-    let by_handler = headers.filter(|(name, _)| !by_others.contains(&name.as_str()));
-    by_handler
-        .map(|(name, value)| {
-            let name = HeaderName::from_bytes(name.as_str().as_bytes())?;
-            Ok((name, HeaderValue::from_bytes(value.as_bytes())?))
-        })
-        .collect()
+    Ok((etag, fixed::set(which, fixed)))
 }
 
 /// A server with the settings of the real one and one route, which answers fixed bytes.
@@ -249,8 +171,8 @@ pub(crate) fn baseline(
 #[derive(Clone, Copy)]
 struct Measure {
     name: &'static str,
-    /// Which document.
-    which: usize,
+    /// Of the document.
+    bytes: usize,
     /// Status of every answer.
     status: u16,
 }
@@ -264,11 +186,10 @@ async fn compare(
 ) -> anyhow::Result<()> {
     let Measure {
         name,
-        which,
+        bytes,
         status,
     } = measure;
     let requests = Requests::Same(request.into_bytes());
-    let bytes = FIXED[which].get().map_or(0, |fixed| fixed.body.len());
     let what = format!("document of {bytes} bytes");
     let found = alternate(addresses, requests, status).await?;
     judge(report, (name, BAR), &found, &what);
