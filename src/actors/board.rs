@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::ClientKeys;
 use crate::{
@@ -34,6 +34,10 @@ pub struct SourceClock {
     /// Age in milliseconds from which on it is stale.
     stale_after_ms: i64,
     last_success_ms: AtomicI64,
+    /// When this process began to measure time, and how many milliseconds later the last success was noted: what the wall
+    /// clock says of an age is wrong when somebody sets that clock back.
+    born: Instant,
+    noted_after_ms: AtomicU64,
 }
 
 impl SourceClock {
@@ -42,25 +46,37 @@ impl SourceClock {
         Some(self.last_success_ms.load(Ordering::Relaxed)).filter(|ms| *ms != NEVER)
     }
 
-    /// Seconds since the last successful check; `None`: never. Not below zero, even if the clock jumps back.
+    /// Seconds since the last successful check; `None`: never.
     pub fn age_seconds(&self) -> Option<f64> {
         #[expect(
             clippy::cast_precision_loss,
             reason = "an age in milliseconds is far below 2^52"
         )]
-        self.last_success_ms()
-            .map(|ms| (clock::now_ms() - ms).max(0) as f64 / 1000.0)
+        self.age_ms().map(|ms| ms as f64 / 1000.0)
     }
 
     /// Whether the last success is too long ago. A source that never succeeded is missing, not stale.
     pub fn is_stale(&self) -> bool {
-        self.last_success_ms()
-            .is_some_and(|ms| clock::now_ms() - ms > self.stale_after_ms)
+        self.age_ms().is_some_and(|ms| ms > self.stale_after_ms)
+    }
+
+    /// By the wall clock, which goes on while the machine sleeps; at least by this process's own time, which nobody sets.
+    fn age_ms(&self) -> Option<i64> {
+        let by_wall = clock::now_ms() - self.last_success_ms()?;
+        let noted_after_ms = self.noted_after_ms.load(Ordering::Relaxed);
+        let measured = self.lived_ms().saturating_sub(noted_after_ms);
+        Some(by_wall.max(i64::try_from(measured).unwrap_or(i64::MAX)))
+    }
+
+    fn lived_ms(&self) -> u64 {
+        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Records a successful check.
     pub fn set_last_success_ms(&self, ms: i64) {
         self.last_success_ms.store(ms, Ordering::Relaxed);
+        self.noted_after_ms
+            .store(self.lived_ms(), Ordering::Relaxed);
     }
 }
 
@@ -155,6 +171,8 @@ impl Board {
                 environment: source.environment.as_str().into(),
                 stale_after_ms: i64::try_from(source.stale_after.as_millis()).unwrap_or(i64::MAX),
                 last_success_ms: AtomicI64::new(NEVER),
+                born: Instant::now(),
+                noted_after_ms: AtomicU64::new(0),
             };
             sources.insert(source.id.clone(), Arc::new(clock));
         }
