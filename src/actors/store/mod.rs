@@ -374,11 +374,11 @@ impl Handler<SaveInput> for StoreActor {
 
     fn handle(&mut self, message: SaveInput, _: &mut Context<Self>) -> Self::Result {
         fail::fail_point!("store.SaveInput");
-        self.context.memory.set_input(Arc::clone(&message.input));
+        let input = self.context.memory.set_input(message.input);
         let context = Arc::clone(&self.context);
         let save = async move {
             fail::fail_point!("store.save_input_future");
-            context.write_first_copy(&message.input).await;
+            context.write_first_copy(&input).await;
         };
         Box::pin(wrap_future::<_, Self>(save).map(|(), this, ctx| this.flush(ctx)))
     }

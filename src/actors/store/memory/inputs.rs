@@ -55,11 +55,28 @@ impl StoreMemory {
         inputs.any(|input| input.missing() == 2)
     }
 
-    pub(in crate::actors::store) fn set_input(&self, input: Arc<PackedInput>) {
-        self.inner
-            .lock()
-            .inputs
-            .insert(input.source.clone(), TwoCopies::unwritten(input));
+    /// Keeps an input in place of the source's older one, and gives it as it is kept.
+    ///
+    /// A start takes the later of what database and backup have, so its time is later than that of the input before, even
+    /// if the clock was set back.
+    pub(in crate::actors::store) fn set_input(&self, input: Arc<PackedInput>) -> Arc<PackedInput> {
+        let mut inner = self.inner.lock();
+        let old = inner.inputs.get(&input.source);
+        let accepted_at_ms = later(
+            input.accepted_at_ms,
+            old.map(|old| old.value.accepted_at_ms),
+        );
+        let input = if accepted_at_ms == input.accepted_at_ms {
+            input
+        } else {
+            Arc::new(PackedInput {
+                accepted_at_ms,
+                ..(*input).clone()
+            })
+        };
+        let copies = TwoCopies::unwritten(Arc::clone(&input));
+        inner.inputs.insert(input.source.clone(), copies);
+        input
     }
 
     pub(in crate::actors::store) fn inputs(&self) -> Vec<Arc<PackedInput>> {
@@ -93,15 +110,16 @@ impl StoreMemory {
     }
 
     pub(in crate::actors::store) fn set_state(&self, source: &str, state: &SourceState) {
+        let mut inner = self.inner.lock();
+        let old = inner.states.get(source);
         let stored = StoredState {
             source: source.to_owned(),
-            updated_at_ms: clock::now_ms(),
+            // As for inputs.
+            updated_at_ms: later(clock::now_ms(), old.map(|old| old.value.updated_at_ms)),
             body: serde_json::to_string(state).expect("a state has string keys only"),
         };
-        self.inner
-            .lock()
-            .states
-            .insert(source.to_owned(), TwoCopies::unwritten(stored));
+        let copies = TwoCopies::unwritten(stored);
+        inner.states.insert(source.to_owned(), copies);
     }
 
     /// A source's state as read at start; the default when there is none.
@@ -138,4 +156,9 @@ impl StoreMemory {
             }
         }
     }
+}
+
+/// A time that is later than an older one, whatever the clock says.
+fn later(now_ms: i64, old_ms: Option<i64>) -> i64 {
+    old_ms.map_or(now_ms, |old_ms| now_ms.max(old_ms.saturating_add(1)))
 }
