@@ -5,8 +5,9 @@
 //! and a start must not.
 
 use std::{
-    fmt,
+    fmt, fs,
     future::Future,
+    os::unix::fs::MetadataExt as _,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -66,6 +67,9 @@ enum Target {
     MySql(Box<MySqlConnectOptions>),
 }
 
+/// Device and inode.
+type FileId = (u64, u64);
+
 /// The way to the database, and the connection while there is one.
 pub(super) struct Connector {
     target: Target,
@@ -80,6 +84,8 @@ pub(super) struct Connector {
 #[derive(Default)]
 struct State {
     connection: Option<DatabaseConnection>,
+    /// The file behind it, on `SQLite`.
+    file: Option<FileId>,
     /// Whether every migration was seen to be applied.
     is_migrated: bool,
     /// When connecting last failed, and how.
@@ -222,9 +228,16 @@ impl Connector {
 
     async fn connected(&self, state: &mut State) -> Result<DatabaseConnection, StoreError> {
         if let Some(connection) = &state.connection {
-            return Ok(connection.clone());
+            // A deleted file takes writes as before, and nobody will ever read them.
+            if self.target.file() == state.file {
+                return Ok(connection.clone());
+            }
+            return Err(StoreError::Unavailable {
+                source: Outage::FileReplaced,
+            });
         }
         let connection = self.connect(self.max_connections).await?;
+        state.file = self.target.file();
         state.connection = Some(connection.clone());
         Ok(connection)
     }
@@ -406,6 +419,15 @@ fn verdict(error: &DbErr) -> Verdict {
 }
 
 impl Target {
+    /// The file that is at the path of an `SQLite` database now.
+    fn file(&self) -> Option<FileId> {
+        let Self::Sqlite(options) = self else {
+            return None;
+        };
+        let metadata = fs::metadata(options.get_filename()).ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    }
+
     fn parse(url: &str) -> Result<Self, StoreError> {
         let unusable = |error: sqlx::Error| StoreError::Url {
             problem: error.to_string(),

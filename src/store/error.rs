@@ -79,6 +79,9 @@ pub enum Outage {
     /// No answer in time.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
+    /// The file that was opened is not there any more; it is opened afresh next time.
+    #[error("the database file was deleted or replaced")]
+    FileReplaced,
     /// The connection failed, or the database said that it cannot work now.
     #[error(transparent)]
     Failed(DbErr),

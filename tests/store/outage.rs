@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::{
     SOON, backup_settings, database_settings,
-    databases::{Backend, on_server},
+    databases::{Backend, on_server, sqlite},
     row, store,
 };
 
@@ -249,4 +249,34 @@ async fn what_failed_while_the_database_was_away_succeeds_when_it_is_back() {
         assert_eq!(insert(2).await.unwrap(), Inserted::New, "{name}");
         assert_eq!(insert(1).await.unwrap(), Inserted::AlreadyThere, "{name}");
     }
+}
+
+/// What is written into a deleted file is lost: it must not count as written.
+#[tokio::test]
+async fn a_database_file_that_is_deleted_is_noticed_and_made_anew() {
+    let backend = sqlite();
+    let store = store(&backend.url, "/nonexistent".as_ref());
+    let database = store.database();
+    assert_eq!(
+        database.insert_revision(&row(1, "a")).await.unwrap(),
+        Inserted::New
+    );
+    let file = backend.url.trim_start_matches("sqlite://");
+    let file = file.split('?').next().unwrap();
+    for extension in ["", "-wal", "-shm"] {
+        std::fs::remove_file(format!("{file}{extension}")).unwrap();
+    }
+
+    let error = database.insert_revision(&row(2, "b")).await.unwrap_err();
+    assert!(is_unavailable(&error), "{}", error.explain());
+    assert!(error.explain().contains("deleted"), "{}", error.explain());
+    assert_eq!(
+        database.insert_revision(&row(2, "b")).await.unwrap(),
+        Inserted::New
+    );
+    assert_eq!(
+        database.highest_revision("production").await.unwrap(),
+        Some(2)
+    );
+    assert!(std::fs::metadata(file).is_ok(), "it is there again");
 }
