@@ -4,6 +4,8 @@ mod check;
 pub mod demo;
 mod diff;
 mod eval;
+#[cfg(feature = "failpoints")]
+mod failpoints;
 mod healthcheck;
 mod migrate;
 mod output;

@@ -11,6 +11,8 @@ use crate::{app::App, settings::Settings, telemetry};
 pub(super) fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     // Before the runtime, and dropped after it: see `telemetry`.
     let _telemetry = telemetry::start(&settings.telemetry)?;
+    #[cfg(feature = "failpoints")]
+    super::failpoints::listen();
     let system = actix_rt::System::new();
     system.block_on(async {
         let app = App::start(settings).await?;
