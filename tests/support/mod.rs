@@ -19,9 +19,12 @@
 )]
 
 pub mod databases;
+pub mod disk;
+pub mod faketime;
 pub mod process;
 pub mod proxy;
 pub mod receiver;
+pub mod storage;
 pub mod trouble;
 
 use std::{collections::BTreeMap, io::Write as _, path::Path, time::Duration};

@@ -1,7 +1,7 @@
 //! The real program, as a process of its own.
 
 use std::{
-    io::{BufRead as _, BufReader, Read},
+    io::{BufRead as _, BufReader, Read, Write as _},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::Arc,
@@ -93,6 +93,18 @@ impl Process {
     /// Lines on standard error so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().clone()
+    }
+
+    /// How many lines of the log so far have this text.
+    pub fn lines_with(&self, text: &str) -> usize {
+        let log = self.log.lock();
+        log.iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// Writes a line to its standard input, which must be a pipe. One that has ended does not read it.
+    pub fn tell(&mut self, line: &str) {
+        let stdin = self.child.stdin.as_mut().unwrap();
+        stdin.write_all(format!("{line}\n").as_bytes()).ok();
     }
 
     /// Waits for a log line with this text; gives what follows it on the line.

@@ -1,9 +1,9 @@
 //! A wire between the service and a database server that a test can cut or let go silent.
 
-use std::net::SocketAddr;
+use std::{io, net::SocketAddr, time::Duration};
 
 use tokio::{
-    io::copy_bidirectional,
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::AbortHandle,
@@ -20,6 +20,22 @@ pub enum Wire {
     Cut,
     /// Takes everything and answers nothing, on open connections too.
     Blackhole,
+    /// Passes on so few bytes at a time, with a wait before each.
+    Slow {
+        /// Bytes at a time.
+        bytes: usize,
+        /// The wait.
+        wait: Duration,
+    },
+    /// Passes everything on but a request of more bytes than this: within it the connection is cut.
+    CutWithin(usize),
+}
+
+impl Wire {
+    /// Whether open connections go on.
+    fn is_open(self) -> bool {
+        !matches!(self, Self::Cut | Self::Blackhole)
+    }
 }
 
 /// Passes bytes on between its own address and a server's, as long as the test wants it to.
@@ -73,19 +89,64 @@ impl Drop for Proxy {
 
 async fn link(mut client: TcpStream, server: SocketAddr, mut wire: watch::Receiver<Wire>) {
     let now = *wire.borrow_and_update();
-    if now == Wire::Pass {
+    if now.is_open() {
         let Ok(mut server) = TcpStream::connect(server).await else {
             return;
         };
-        tokio::select! {
-            _ = copy_bidirectional(&mut client, &mut server) => return,
-            _ = wire.wait_for(|wire| *wire != Wire::Pass) => {}
+        {
+            let (from_client, to_client) = client.split();
+            let (from_server, to_server) = server.split();
+            let requests = pass(from_client, to_server, wire.clone(), true);
+            let answers = pass(from_server, to_client, wire.clone(), false);
+            tokio::select! {
+                _ = requests => return,
+                _ = answers => return,
+                _ = wire.wait_for(|wire| !wire.is_open()) => {}
+            }
         }
         silence(&mut wire).await;
         // Both ends are dropped together: neither may see the other's end before that.
         drop((client, server));
     } else {
         silence(&mut wire).await;
+    }
+}
+
+/// Passes one direction on until it ends or is cut.
+async fn pass(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    wire: watch::Receiver<Wire>,
+    is_request: bool,
+) -> io::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    // Of the request that is under way; it has ended when nothing more is there at once.
+    let mut passed = 0;
+    loop {
+        let read = from.read(&mut buffer).await?;
+        if read == 0 {
+            return to.shutdown().await;
+        }
+        let now = *wire.borrow();
+        match now {
+            Wire::Slow { bytes, wait } => {
+                for piece in buffer[..read].chunks(bytes) {
+                    tokio::time::sleep(wait).await;
+                    to.write_all(piece).await?;
+                }
+            }
+            Wire::CutWithin(limit) if is_request && passed + read > limit => {
+                to.write_all(&buffer[..limit.saturating_sub(passed).min(read)])
+                    .await?;
+                return Ok(());
+            }
+            _ => to.write_all(&buffer[..read]).await?,
+        }
+        passed = if read == buffer.len() {
+            passed + read
+        } else {
+            0
+        };
     }
 }
 

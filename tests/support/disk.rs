@@ -1,0 +1,76 @@
+//! Small disks of their own, to be filled to the last byte.
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// A file system in memory with little room, mounted over an empty folder; needs root, or `sudo` that does not ask.
+pub(crate) struct SmallDisk {
+    path: PathBuf,
+}
+
+impl SmallDisk {
+    /// `None` where nothing may be mounted.
+    pub(crate) fn mount(path: &Path, mebibytes: usize) -> Option<Self> {
+        fs::create_dir_all(path).unwrap();
+        let size = format!("size={mebibytes}m,mode=1777");
+        let path = path.to_owned();
+        as_root(&[
+            "mount",
+            "-t",
+            "tmpfs",
+            "-o",
+            &size,
+            "tmpfs",
+            path.to_str().unwrap(),
+        ])
+        .then_some(Self { path })
+    }
+
+    /// Leaves no room: whoever writes gets `ENOSPC`.
+    pub(crate) fn fill(&self) {
+        let mut ballast = File::create(self.ballast()).unwrap();
+        for size in [1 << 20, 1 << 12, 1] {
+            while ballast.write_all(&vec![0; size]).is_ok() {}
+        }
+    }
+
+    /// Gives the room back.
+    pub(crate) fn clear(&self) {
+        fs::remove_file(self.ballast()).unwrap();
+    }
+
+    /// Refuses or takes writes; only while nobody has a file open for writing.
+    pub(crate) fn set_read_only(&self, is_read_only: bool) {
+        let options = if is_read_only {
+            "remount,ro"
+        } else {
+            "remount,rw"
+        };
+        let is_done = as_root(&["mount", "-o", options, self.path.to_str().unwrap()]);
+        assert!(is_done, "{options}");
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.path.join("ballast")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: the killed process may not be gone yet.
+        as_root(&["umount", "-l", self.path.to_str().unwrap()]);
+    }
+}
+
+/// Whether a command succeeded with the rights of root.
+pub(crate) fn as_root(command: &[&str]) -> bool {
+    let is_done = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    is_done(command[0], &command[1..]) || is_done("sudo", &[&["-n"], command].concat())
+}
