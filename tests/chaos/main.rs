@@ -1,0 +1,102 @@
+//! The real program under constant load while everything around it, and everything within it, breaks.
+//!
+//! Readers never rest: SDK payload, snapshot, consumers' documents, decisions, both kinds of event stream. Meanwhile every
+//! fault of `faults` comes once, in an order that a printed seed decides, and then random pairs of them until the time is
+//! over. What must hold is in `seen` (of each answer by itself and of all together) and in `drill` (of each fault).
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `STITCHD_CHAOS` | how long, like `3m` or `30m`; every fault comes at least once. Without it half a minute, and as many faults as fit |
+//! | `STITCHD_SEED` | the seed of an earlier run: the same faults in the same order |
+//!
+//! Panics need `--features failpoints`; production builds have no way to cause one.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test fails by panicking, and its doc is its name"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod drill;
+mod faults;
+mod load;
+mod plan;
+mod random;
+mod seen;
+mod stage;
+mod streams;
+mod table;
+mod upstream;
+
+use std::{io::Write as _, time::Duration};
+
+use crate::{
+    drill::Drill,
+    random::{Random, seed},
+    support::databases::{Backend, on_server, sqlite},
+};
+
+/// How long a run is that nobody has set a time for: bearable within a plain `cargo test`.
+const SHORT: Duration = Duration::from_secs(30);
+
+/// How long the faults go on, and whether all of them have to come.
+#[derive(Clone, Copy)]
+struct Extent {
+    time: Duration,
+    is_complete: bool,
+}
+
+impl Extent {
+    fn wanted() -> Self {
+        match std::env::var("STITCHD_CHAOS") {
+            Ok(time) => Self {
+                time: humantime::parse_duration(&time).expect("STITCHD_CHAOS is a time like 30m"),
+                is_complete: true,
+            },
+            Err(_) => Self {
+                time: SHORT,
+                is_complete: false,
+            },
+        }
+    }
+}
+
+/// A line past the test harness, which hides the output of passing tests.
+fn say(line: &str) {
+    std::io::stderr()
+        .write_all(format!("{line}\n").as_bytes())
+        .unwrap();
+}
+
+async fn break_everything(backend: Backend) {
+    let (seed, extent) = (seed(), Extent::wanted());
+    let name = backend.name;
+    say(&format!(
+        "chaos on {name}: STITCHD_SEED={seed}, {}",
+        humantime::format_duration(extent.time)
+    ));
+    if cfg!(not(feature = "failpoints")) {
+        // Another command runs this binary with the feature, on CI too.
+        say("skipped: chaos: panics need --features failpoints");
+    }
+    let drill = Drill::begin(backend, Random::new(seed)).await;
+    let table = drill.run(extent).await;
+    say(&format!("chaos on {name}, seed {seed}:\n{table}"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_breaks_reaches_a_reader_on_sqlite() {
+    break_everything(sqlite()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_breaks_reaches_a_reader_on_postgres() {
+    if let Some(backend) = on_server("postgres", "STITCHD_TEST_POSTGRES") {
+        break_everything(backend).await;
+    }
+}

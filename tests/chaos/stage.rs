@@ -1,0 +1,344 @@
+//! The service as a process, what it depends on, and what is asked of it.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::PathBuf,
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::{
+    faults::{Kind, Signal, Trouble},
+    load::{Load, counter_in, documents, snapshot_path},
+    seen::{Life, Seen},
+    support::{
+        Answer, Bed, SOURCE, answer, client, eventually,
+        process::{Process, command},
+        skipped,
+        storage::{Disk, Storage},
+    },
+    table::Polls,
+    upstream,
+};
+
+/// Settings that differ from those of the bed: polled all the time, and every retry soon.
+const CHANGES: [(&str, &str); 3] = [
+    (
+        "\"1h\"",
+        "\"250ms\"\n            poll.failure_backoff_max = \"500ms\"",
+    ),
+    ("/backup\"", "/backups/backup\""),
+    (
+        "[[sources]]",
+        "[sticky_buckets]\n            engine = \"database\"\n            [[sources]]",
+    ),
+];
+
+/// What consumers are given, route by route.
+pub(crate) type Face = BTreeMap<String, Answer>;
+
+pub(crate) struct Stage {
+    // Dropped in this order: first whoever uses what comes later.
+    load: Option<Load>,
+    process: Process,
+    pub(crate) storage: Storage,
+    pub(crate) bed: Bed,
+    folder: PathBuf,
+    admin: String,
+    data: Arc<str>,
+    at: watch::Sender<Option<Life>>,
+    pub(crate) seen: Arc<Seen>,
+    http: reqwest::Client,
+    /// What the upstream's counter is.
+    pub(crate) counter: u64,
+    /// Of the processes that have ended.
+    polls_before: Polls,
+    pub(crate) restarts: usize,
+}
+
+impl Stage {
+    pub(crate) async fn start(backend: crate::Backend) -> Self {
+        let mut bed = Bed::new();
+        upstream::fill(&bed);
+        let storage = Storage::new(backend, &mut bed, Disk::Small).await;
+        let folder = settings(&bed);
+        let process = serve(&folder);
+        let mut stage = Self {
+            load: None,
+            process,
+            storage,
+            bed,
+            folder,
+            admin: String::new(),
+            data: Arc::from(""),
+            at: watch::Sender::new(None),
+            seen: Arc::default(),
+            http: client(),
+            counter: 1,
+            polls_before: Polls::default(),
+            restarts: 0,
+        };
+        stage.find_addresses().await;
+        stage.process.logged("published revision 1 ").await;
+        stage.enter(&[]);
+        stage.load = Some(Load::start(&stage.at, &stage.seen));
+        stage
+    }
+
+    /// Whether a trouble can be had here.
+    pub(crate) fn can_have(&self, trouble: &Trouble) -> bool {
+        let is_possible = match trouble.kind {
+            Kind::Database(kind) => self.storage.can_break_database(kind),
+            Kind::Backup(kind) => self.storage.can_break_backup(kind),
+            _ => true,
+        };
+        if !is_possible {
+            skipped(&trouble.name, "it needs the rights of root");
+        }
+        is_possible
+    }
+
+    pub(crate) async fn begin(&mut self, kind: &Kind) {
+        upstream::begin(&self.bed, kind).await;
+        match kind {
+            Kind::Database(trouble) if self.storage.needs_no_process(*trouble) => {
+                let log = self.leave(Signal::Term).await;
+                self.storage.break_database(*trouble).await;
+                self.come_back(&log).await;
+            }
+            Kind::Database(trouble) => self.storage.break_database(*trouble).await,
+            Kind::Backup(trouble) => self.storage.break_backup(*trouble).await,
+            _ => {}
+        }
+    }
+
+    pub(crate) async fn end(&mut self, kind: &Kind) {
+        upstream::end(&self.bed, kind, self.counter);
+        match kind {
+            Kind::Database(trouble) if self.storage.needs_no_process(*trouble) => {
+                let log = self.leave(Signal::Term).await;
+                self.storage.mend_database(*trouble).await;
+                self.come_back(&log).await;
+            }
+            Kind::Database(trouble) => self.storage.mend_database(*trouble).await,
+            Kind::Backup(trouble) => self.storage.mend_backup(*trouble),
+            _ => {}
+        }
+    }
+
+    async fn find_addresses(&mut self) {
+        self.admin = self.process.admin().await;
+        self.data = self.process.data().await.into();
+    }
+
+    /// Lets the readers in.
+    fn enter(&self, log: &[String]) {
+        let (number, floor) = self.seen.begin_life(log);
+        self.at.send_replace(Some(Life {
+            number,
+            data: Arc::clone(&self.data),
+            floor,
+            is_ending: Arc::new(AtomicBool::new(false)),
+        }));
+    }
+
+    /// Ends the process while it is read from, and starts it anew.
+    pub(crate) async fn restart(&mut self, signal: Signal) {
+        let log = self.leave(signal).await;
+        self.come_back(&log).await;
+    }
+
+    /// Ends the process; gives its log.
+    async fn leave(&mut self, signal: Signal) -> Vec<String> {
+        self.polls_before = self.polls().await;
+        if let Some(life) = self.at.borrow().as_ref() {
+            life.is_ending.store(true, Ordering::SeqCst);
+        }
+        match signal {
+            Signal::Kill => self.process.kill(),
+            Signal::Term => {
+                self.process.signal("TERM");
+                assert_eq!(self.process.ended().await.code(), Some(0));
+            }
+        }
+        self.at.send_replace(None);
+        self.process.log()
+    }
+
+    async fn come_back(&mut self, log: &[String]) {
+        self.process = serve(&self.folder);
+        self.find_addresses().await;
+        self.restarts += 1;
+        self.enter(log);
+    }
+
+    /// Has a fail point panic once, as soon as somebody comes by.
+    pub(crate) fn arm(&mut self, point: &str) -> usize {
+        let before = self.struck(point);
+        self.process.tell(&format!("{point}=1*panic"));
+        before
+    }
+
+    pub(crate) fn disarm(&mut self, point: &str) {
+        self.process.tell(&format!("{point}=off"));
+    }
+
+    /// How often a fail point has struck in this process.
+    pub(crate) fn struck(&self, point: &str) -> usize {
+        self.process.lines_with(&format!("failpoint {point} panic"))
+    }
+
+    /// The upstream goes on: there is something to get wrong.
+    pub(crate) fn change(&mut self) {
+        self.counter += 1;
+        upstream::change(&self.bed, self.counter);
+    }
+
+    /// An order to poll; what comes of it is for others to judge.
+    pub(crate) async fn poll(&self) {
+        let url = format!("{}/admin/sources/{SOURCE}/poll", self.admin);
+        let answer = answer(self.http.post(url).send().await.unwrap()).await;
+        assert!([200, 202].contains(&answer.status), "{answer:?}");
+    }
+
+    pub(crate) async fn face(&self) -> Face {
+        let mut face = Face::new();
+        for path in documents() {
+            let answer = self.get(&path).await;
+            face.insert(path, answer);
+        }
+        face
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        let url = format!("{}{path}", self.data);
+        answer(self.http.get(url).send().await.unwrap()).await
+    }
+
+    pub(crate) async fn served_counter(&self) -> u64 {
+        counter_in(&self.get(&snapshot_path()).await.body).unwrap()
+    }
+
+    /// Polls until the newest of upstream's news are served.
+    pub(crate) async fn until_up_to_date(&self, what: &str) {
+        eventually(
+            &format!("{what}: the counter is {}", self.counter),
+            async || {
+                self.poll().await;
+                (self.served_counter().await == self.counter).then_some(())
+            },
+        )
+        .await;
+    }
+
+    pub(crate) async fn status(&self) -> Value {
+        let url = format!("{}/admin/status", self.admin);
+        answer(self.http.get(url).send().await.unwrap())
+            .await
+            .json()
+    }
+
+    /// The actors by kind: `poller` for `poller:gb`.
+    pub(crate) async fn actors(&self) -> Vec<String> {
+        let status = self.status().await;
+        let names = status["actors"].as_object().unwrap().keys();
+        let mut kinds: Vec<String> = names
+            .map(|name| name.split(':').next().unwrap().to_owned())
+            .collect();
+        kinds.sort();
+        kinds.dedup();
+        kinds
+    }
+
+    /// Waits until nothing is wrong any more and nothing is left to write.
+    pub(crate) async fn until_whole(&self, what: &str) {
+        let mut last = Value::Null;
+        let is_whole = async || {
+            last = self.status().await;
+            let is_up = |actor: &Value| actor["up"] == true;
+            let are_up = last["actors"].as_object()?.values().all(is_up);
+            let is_whole = are_up
+                && last["database"]["up"] == true
+                && last["backup"]["up"] == true
+                && last["queues"]["store_pending"] == 0
+                && last["sources"][SOURCE]["last_outcome"] != "failed";
+            is_whole.then_some(())
+        };
+        eventually(&format!("{what}: everything is well again"), is_whole).await;
+        let url = format!("{}/readyz", self.admin);
+        assert_eq!(
+            self.http.get(url).send().await.unwrap().status(),
+            200,
+            "{what}"
+        );
+    }
+
+    /// How polls have ended, in all lives.
+    pub(crate) async fn polls(&self) -> Polls {
+        let scrape = self.http.get(format!("{}/metrics", self.admin)).send();
+        let scrape = scrape.await.unwrap().text().await.unwrap();
+        let mut polls = Polls::read(&scrape);
+        polls += self.polls_before;
+        polls
+    }
+
+    /// Resident memory of the process.
+    pub(crate) fn rss_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.unwrap()
+            .split_whitespace()
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap()
+    }
+
+    /// Fails with what the readers have seen, and the end of the log.
+    #[track_caller]
+    pub(crate) fn check(&self, what: &str) {
+        let failures = self.seen.failures();
+        if !failures.is_empty() {
+            let log = self.process.log();
+            let tail = log[log.len().saturating_sub(40)..].join("\n");
+            panic!("{what}: {failures:#?}\nthe log ends with\n{tail}");
+        }
+        if let Some(load) = &self.load {
+            load.check();
+        }
+    }
+
+    /// Ends the readers, and the process in order.
+    pub(crate) async fn stop(&mut self) {
+        self.load = None;
+        self.process.signal("TERM");
+        assert_eq!(self.process.ended().await.code(), Some(0));
+    }
+}
+
+fn settings(bed: &Bed) -> PathBuf {
+    let mut text = bed.toml();
+    for (old, new) in CHANGES {
+        assert!(text.contains(old), "the settings have lost `{old}`");
+        text = text.replacen(old, new, 1);
+    }
+    let folder = bed.dir.path().join("settings");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("default.toml"), text).unwrap();
+    folder
+}
+
+fn serve(folder: &std::path::Path) -> Process {
+    let mut command = command();
+    command.arg("--settings").arg(folder).arg("serve");
+    // Panics are told by their message; where they came from is known.
+    command.env("RUST_BACKTRACE", "0");
+    Process::start_with_stdin(&mut command, Stdio::piped())
+}
