@@ -60,10 +60,14 @@ async fn assert_told(scene: &Scene, half: &str) {
     };
     eventually("the status tells of it", told).await;
     assert_eq!(scene.metric(&format!("stitchd_{half}_up")).await, Some(0.0));
-    let ready = scene.admin_get("/readyz").await;
-    assert_eq!(ready.status, 200);
-    let degraded = ready.json()["degraded"].to_string();
-    assert!(degraded.contains(half), "{degraded}");
+    // The store has a tenth of a second to answer; until it has, nothing is said of it.
+    eventually("it is listed as degraded", async || {
+        let ready = scene.admin_get("/readyz").await;
+        assert_eq!(ready.status, 200);
+        let degraded = ready.json()["degraded"].to_string();
+        degraded.contains(half).then_some(())
+    })
+    .await;
     eventually("the other half has it", async || {
         let status = scene.status().await;
         let environment = &status["environments"][crate::ENVIRONMENT];
@@ -78,8 +82,11 @@ async fn assert_over(scene: &mut Scene, half: &str) {
     scene.process().logged(&over).await;
     scene.until_written().await;
     assert_eq!(scene.metric(&format!("stitchd_{half}_up")).await, Some(1.0));
-    let ready = scene.admin_get("/readyz").await.json();
-    assert!(!ready["degraded"].to_string().contains(half), "{ready}");
+    eventually("it is not degraded any more", async || {
+        let ready = scene.admin_get("/readyz").await.json();
+        (!ready["degraded"].to_string().contains(half)).then_some(())
+    })
+    .await;
 }
 
 /// One line when it began and one when it was over, and nothing else that anybody should worry about.
