@@ -10,6 +10,7 @@ mod m20261120_000002_create_source_inputs;
 mod m20261120_000003_create_source_states;
 mod m20261120_000004_create_audit_entries;
 mod m20261121_000011_create_sticky_buckets;
+mod m20261122_000012_alter_revisions;
 mod m20261122_000013_create_environment_states;
 
 use std::collections::BTreeSet;
@@ -34,6 +35,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261120_000003_create_source_states::Migration),
             Box::new(m20261120_000004_create_audit_entries::Migration),
             Box::new(m20261121_000011_create_sticky_buckets::Migration),
+            Box::new(m20261122_000012_alter_revisions::Migration),
             Box::new(m20261122_000013_create_environment_states::Migration),
         ]
     }

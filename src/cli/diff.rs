@@ -11,7 +11,7 @@ use crate::{
     diff::{self, Change, Configuration, Kind, Noticed},
     eval::Dialect,
     settings::Settings,
-    store::{Store, packed::unpack_candidate},
+    store::{Store, StoredRevision},
 };
 
 /// Longest text of a value in a line, in characters.
@@ -20,7 +20,7 @@ const VALUE_CHARS_MAX: usize = 120;
 /// Options of `diff`.
 #[derive(Debug, Args)]
 pub struct DiffArguments {
-    /// SDK payload, snapshot, or rev:ENVIRONMENT:NUMBER for a revision in the database
+    /// SDK payload, snapshot, or rev:ENVIRONMENT:NUMBER for a stored revision
     a: String,
     /// The same, later
     b: String,
@@ -96,7 +96,7 @@ fn print_units(noticed: &Noticed) {
     }
 }
 
-/// Reads a file, or a revision from the database of the settings.
+/// Reads a file, or a revision from the database or the backup of the settings.
 fn read(folder: &Path, named: &str) -> anyhow::Result<Configuration> {
     let Some(revision) = named.strip_prefix("rev:") else {
         return eval::read(Path::new(named));
@@ -124,14 +124,23 @@ fn stored(settings: &Settings, environment: &str, number: u64) -> anyhow::Result
     runtime.block_on(async {
         let explain = |error: crate::store::StoreError| anyhow::anyhow!(error.explain());
         let store = Store::new(&settings.database, &settings.backup)?;
-        let database = store.database();
-        let row = database.revision_up_to(environment, number).await;
-        let row = row.map_err(explain)?.filter(|row| row.revision == number);
-        let Some(row) = row else {
-            bail!("the database has no revision {number} of `{environment}`");
+        let in_database = match store.database().revision(environment, number).await {
+            Ok(Some(row)) => StoredRevision::unpack(&row).map_err(explain),
+            Ok(None) => Err(anyhow::anyhow!("the database does not have it")),
+            Err(error) => Err(explain(error)),
         };
-        let candidate = unpack_candidate(environment, &row.body).map_err(explain)?;
-        store.close().await.map_err(explain)?;
-        Ok(candidate.snapshot_tail)
+        let found = match in_database {
+            Ok(found) => found,
+            Err(error) => match store.backup().read_revision(environment, number).await {
+                Ok(found) => found,
+                Err(missing) if missing.is_missing() => {
+                    bail!("the backup has no revision {number} of `{environment}`, and {error}")
+                }
+                Err(harmed) => bail!("{}, and {error}", harmed.explain()),
+            },
+        };
+        // What was read is whole; a database that is away has nothing to close.
+        drop(store.close().await);
+        Ok(found.candidate.snapshot_tail)
     })
 }

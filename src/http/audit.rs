@@ -1,23 +1,23 @@
 //! Writing down what operators did, and reading it back: `/admin/audit`.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
-use serde::Deserialize;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use super::{
     auth::Caller,
     error::ApiError,
-    extract,
+    fields::Fields,
     health::answer,
     state::{HttpState, Shared},
     times,
 };
 use crate::{
-    actors::store::{Audit, AuditLine, AuditPage, AuditRecord, ListAudit},
+    actors::store::{Audit, AuditFilter, AuditLine, AuditPage, AuditRecord, ListAudit},
     clock,
 };
 
@@ -33,6 +33,7 @@ const LIST_MAX: u64 = 1000;
 
 /// Writes down a control action.
 pub(super) async fn record(shared: &Arc<Shared>, caller: &Caller, action: &str, note: Note<'_>) {
+    caller.set_recorded();
     let entry = AuditRecord {
         at_ms: clock::now_ms(),
         actor: caller.name.clone(),
@@ -81,6 +82,72 @@ pub(super) async fn refused(
     .await;
 }
 
+/// Writes down a control action of which nothing else is known than that it was carried out.
+pub(super) async fn done(shared: &Arc<Shared>, caller: &Caller, action: &str, target: &str) {
+    let note = Note {
+        target,
+        reason: None,
+        result: "ok".to_owned(),
+    };
+    record(shared, caller, action, note).await;
+}
+
+/// Writes down that somebody unknown wanted to do something, behind the answer's back.
+///
+/// Of many only [`Strangers::IN_A_MINUTE`] get an entry; the next one says how many did not. Anybody who reaches the port
+/// could fill the audit otherwise.
+pub(super) fn stranger(shared: &Arc<Shared>, action: &str, target: &str, error: &ApiError) {
+    let Some(left_out) = shared.strangers.admit() else {
+        return;
+    };
+    let mut result = format!("failed: {}", error.code());
+    if left_out > 0 {
+        result = format!("{result}, and {left_out} others before");
+    }
+    let entry = AuditRecord {
+        at_ms: clock::now_ms(),
+        actor: "unknown".to_owned(),
+        role: "none".to_owned(),
+        action: action.to_owned(),
+        target: target.to_owned(),
+        reason: None,
+        result,
+    };
+    drop(actix_web::rt::spawn(write(Arc::clone(shared), entry)));
+}
+
+/// How many strangers were written down lately.
+#[derive(Default)]
+pub(super) struct Strangers(Mutex<Minute>);
+
+#[derive(Default)]
+struct Minute {
+    began: Option<Instant>,
+    admitted: u32,
+    left_out: u64,
+}
+
+impl Strangers {
+    /// Entries about strangers in a minute, at most.
+    const IN_A_MINUTE: u32 = 60;
+
+    /// Whether there is room for an entry, and how many got none since the last one.
+    fn admit(&self) -> Option<u64> {
+        let mut minute = self.0.lock();
+        let now = Instant::now();
+        let is_over = |began: Instant| now.duration_since(began) >= Duration::from_mins(1);
+        if minute.began.is_none_or(is_over) {
+            (minute.began, minute.admitted) = (Some(now), 0);
+        }
+        if minute.admitted >= Self::IN_A_MINUTE {
+            minute.left_out += 1;
+            return None;
+        }
+        minute.admitted += 1;
+        Some(std::mem::take(&mut minute.left_out))
+    }
+}
+
 async fn write(shared: Arc<Shared>, entry: AuditRecord) {
     let (action, target, actor) = (
         entry.action.clone(),
@@ -101,28 +168,28 @@ async fn write(shared: Arc<Shared>, entry: AuditRecord) {
     }
 }
 
-#[derive(Deserialize)]
-struct Query {
-    limit: Option<u64>,
-    before: Option<i64>,
-}
-
 /// `GET /admin/audit`.
 pub(super) async fn list(
     request: HttpRequest,
     state: web::Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
-    let query: Query = extract::query(request.query_string())?;
-    let limit = query.limit.unwrap_or(LIST_DEFAULT);
+    let mut fields = Fields::from_query(request.query_string())?;
+    let limit = fields.number("limit")?.unwrap_or(LIST_DEFAULT);
     if !(1..=LIST_MAX).contains(&limit) {
-        return Err(ApiError::bad_request(
-            "limit",
-            format!("use 1 to {LIST_MAX}"),
-        ));
+        return Err(fields.wrong("limit", format!("use 1 to {LIST_MAX}")));
     }
+    let before = fields.number("before")?;
+    let mut text = |name| Ok::<_, ApiError>(fields.text(name)?.map(Cow::into_owned));
+    let filter = AuditFilter {
+        actor: text("actor")?,
+        action: text("action")?,
+        target: text("target")?,
+    };
+    fields.finish("limit, before, actor, action, target")?;
     let question = ListAudit {
         limit,
-        before: query.before,
+        before: before.map(|id| i64::try_from(id).unwrap_or(i64::MAX)),
+        filter,
     };
     let page = state.shared.handles.store.ask(question, LIST_LIMIT).await?;
     Ok(answer(StatusCode::OK, &shown(page)))

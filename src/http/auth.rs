@@ -5,7 +5,14 @@
 //! point here is not) and the `Origin` of a browser (a page from elsewhere may send requests to loopback). The table
 //! in `mod.rs` wraps each route with [`require`] according to its role, so that no handler can forget it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    future::{Ready, ready},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use actix_web::{
     Error, FromRequest, HttpMessage as _, HttpRequest,
@@ -17,23 +24,49 @@ use actix_web::{
 };
 use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
-use std::future::{Ready, ready};
 use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 
 use super::{audit, error::ApiError, state::HttpState};
 use crate::settings::{self, Role};
 
 /// Who asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Caller {
     /// Name of the token, or `loopback`.
     pub(super) name: String,
     /// What it may do.
     pub(super) role: Role,
+    /// Whether what it asked for is in the audit; shared by the clones of one request.
+    is_recorded: Arc<AtomicBool>,
+}
+
+impl Caller {
+    fn new(name: &str, role: Role) -> Self {
+        Self {
+            name: name.to_owned(),
+            role,
+            is_recorded: Arc::default(),
+        }
+    }
+
+    /// Notes that what it asked for is in the audit.
+    pub(super) fn set_recorded(&self) {
+        self.is_recorded.store(true, Ordering::Relaxed);
+    }
+
+    /// Fails with 403 for one who may not do what this role may.
+    fn must_be(&self, role: Role) -> Result<(), ApiError> {
+        if self.role >= role {
+            return Ok(());
+        }
+        let reason = format!("this needs the role `{}`", role.as_str());
+        Err(ApiError::Forbidden(reason))
+    }
 }
 
 struct Token {
-    caller: Caller,
+    name: String,
+    role: Role,
     digest: [u8; 32],
 }
 
@@ -49,13 +82,10 @@ impl Auth {
     pub(super) fn new(settings: &settings::Admin) -> Self {
         let token = |token: &settings::AdminToken| {
             let secret = token.secret.as_ref()?.expose_secret();
-            let caller = Caller {
-                name: token.name.clone(),
-                role: token.role,
-            };
             // An empty secret would let in whoever sends `Bearer` alone.
             (!secret.is_empty()).then(|| Token {
-                caller,
+                name: token.name.clone(),
+                role: token.role,
                 digest: digest(secret.as_bytes()),
             })
         };
@@ -67,30 +97,29 @@ impl Auth {
     }
 
     /// Who sends this request, or why nobody may.
-    fn caller(&self, request: &ServiceRequest) -> Result<Caller, ApiError> {
+    fn caller(&self, request: &HttpRequest) -> Result<Caller, ApiError> {
         if !self.needs_token {
             let peer = request.peer_addr().map(|address| address.ip());
-            return is_local(peer, request.uri(), request.headers()).map(|()| Caller {
-                name: "loopback".to_owned(),
-                role: Role::Admin,
-            });
+            return is_local(peer, request.uri(), request.headers())
+                .map(|()| Caller::new("loopback", Role::Admin));
         }
         let authorization = request.headers().get(header::AUTHORIZATION);
         let sent = authorization
             .and_then(|value| bearer(value.as_bytes()))
             .ok_or(ApiError::Unauthorized)?;
-        self.find(sent).cloned().ok_or(ApiError::Unauthorized)
+        self.find(sent).ok_or(ApiError::Unauthorized)
     }
 
     /// Compares with every token, whichever matches, so that the time taken says nothing about any of them.
-    fn find(&self, sent: &[u8]) -> Option<&Caller> {
+    fn find(&self, sent: &[u8]) -> Option<Caller> {
         let sent = digest(sent);
         let mut found = 0_u64;
         for (number, token) in (1_u64..).zip(&self.tokens) {
             found.conditional_assign(&number, token.digest.ct_eq(&sent));
         }
         let index = usize::try_from(found.checked_sub(1)?).ok()?;
-        self.tokens.get(index).map(|token| &token.caller)
+        let token = self.tokens.get(index)?;
+        Some(Caller::new(&token.name, token.role))
     }
 }
 
@@ -168,21 +197,72 @@ pub(super) async fn require(
     let Some(state) = request.app_data::<web::Data<HttpState>>().cloned() else {
         return Ok(request.error_response(ApiError::Internal));
     };
-    let caller = match state.shared.auth.caller(&request) {
+    let caller = match state.shared.auth.caller(request.request()) {
         Ok(caller) => caller,
-        Err(error) => return Ok(request.error_response(error)),
+        Err(error) => {
+            if let Some(action) = action {
+                audit::stranger(&state.shared, action, &target(&request), &error);
+            }
+            return Ok(request.error_response(error));
+        }
     };
-    if caller.role < role {
-        let error = ApiError::Forbidden(format!("this needs the role `{}`", role.as_str()));
+    if let Err(error) = caller.must_be(role) {
         if let Some(action) = action {
-            let target = request.match_info().get("id").unwrap_or("*");
-            audit::refused(&state.shared, &caller, action, target, &error).await;
+            audit::refused(&state.shared, &caller, action, &target(&request), &error).await;
         }
         return Ok(request.error_response(error));
     }
-    request.extensions_mut().insert(caller);
-    next.call(request).await
+    request.extensions_mut().insert(caller.clone());
+    let Some(action) = action else {
+        return next.call(request).await;
+    };
+    let target = target(&request);
+    let response = next.call(request).await?;
+    // The handler did not get as far as writing down what came of it.
+    if !caller.is_recorded.load(Ordering::Relaxed) {
+        let failure = response.response().error();
+        match failure.map(Error::as_error::<ApiError>) {
+            None => audit::done(&state.shared, &caller, action, &target).await,
+            Some(failure) => {
+                let failure = failure.unwrap_or(&ApiError::Internal);
+                audit::refused(&state.shared, &caller, action, &target, failure).await;
+            }
+        }
+    }
+    Ok(response)
 }
+
+/// What the names in a path mean together: `growthbook-prod`, `production/growthbook-prod`; `*` where there are none.
+fn target(request: &ServiceRequest) -> String {
+    let names: Vec<&str> = request.match_info().iter().map(|(_, name)| name).collect();
+    match names.as_slice() {
+        [] => "*".to_owned(),
+        names => audit::bounded(&names.join("/")).to_owned(),
+    }
+}
+
+/// Whether a request may look into the history: on the control plane it was asked for its role already, on the data plane
+/// the rules of the control plane hold for it alone.
+///
+/// There a proxy on this machine makes everybody's request a local one, so without tokens a request that was passed on is
+/// nobody's.
+pub(super) fn may_look_back(state: &HttpState, request: &HttpRequest) -> Result<(), ApiError> {
+    if request.extensions().get::<Caller>().is_some() {
+        return Ok(());
+    }
+    let auth = &state.shared.auth;
+    let caller = auth.caller(request)?;
+    let is_passed_on = |name: &&str| request.headers().contains_key(*name);
+    if !auth.needs_token && PASSED_ON.iter().any(is_passed_on) {
+        let reason =
+            "no admin token is configured, so requests that a proxy passes on are not answered";
+        return Err(ApiError::Forbidden(reason.to_owned()));
+    }
+    caller.must_be(Role::Viewer)
+}
+
+/// Headers that a proxy adds.
+const PASSED_ON: [&str; 4] = ["forwarded", "via", "x-forwarded-for", "x-varnish"];
 
 impl FromRequest for Caller {
     type Error = ApiError;

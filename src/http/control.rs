@@ -239,18 +239,9 @@ async fn one_source(
     id: String,
 ) -> Result<HttpResponse, ApiError> {
     let Some(source) = shared.handles.sources.get(&id) else {
-        let error = ApiError::UnknownSource {
+        return Err(ApiError::UnknownSource {
             known: shared.handles.sources.keys().cloned().collect(),
-        };
-        audit::refused(
-            &shared,
-            &order.caller,
-            order.verb.action(),
-            audit::bounded(&id),
-            &error,
-        )
-        .await;
-        return Err(error);
+        });
     };
     let done = order.carry_out(&shared, &id, source).await?;
     let (status, body) = shown(&id, &done);

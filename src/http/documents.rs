@@ -33,11 +33,11 @@ use crate::{
 };
 
 /// The one content type a Wikimedia edge accepts, byte for byte.
-const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 const ANY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
 
 const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
-const CONFIG_REVISION: HeaderName = HeaderName::from_static("x-config-revision");
+pub(super) const CONFIG_REVISION: HeaderName = HeaderName::from_static("x-config-revision");
 const CONFIG_PUBLISHED_AT: HeaderName = HeaderName::from_static("x-config-published-at");
 const CONFIG_CHECKED_AT: HeaderName = HeaderName::from_static("x-config-checked-at");
 const CONFIG_STALE: HeaderName = HeaderName::from_static("x-config-stale");

@@ -37,6 +37,22 @@ pub enum ApiError {
         /// Sources that exist.
         known: Vec<String>,
     },
+    /// The history has no such revision.
+    #[error("{}", unknown_revision(*revision, *range))]
+    UnknownRevision {
+        /// The one that was asked for.
+        revision: u64,
+        /// The lowest and the highest that are there; there may be gaps.
+        range: Option<(u64, u64)>,
+    },
+    /// The database may have the revision, and is away.
+    #[error(
+        "revision {0} is neither in memory nor in the backup, and the database does not answer; ask again when it is back"
+    )]
+    RevisionUnavailable(u64),
+    /// The revision is stored, and not as it once was.
+    #[error("revision {0} is stored and cannot be read")]
+    RevisionHarmed(u64),
     /// The source is disabled in the settings.
     #[error("source `{0}` has `enabled = false`; nothing runs for it")]
     SourceDisabled(String),
@@ -83,6 +99,15 @@ pub enum ApiError {
     Internal,
 }
 
+fn unknown_revision(revision: u64, range: Option<(u64, u64)>) -> String {
+    match range {
+        None => format!("there is no revision {revision}, nor any other"),
+        Some((oldest, newest)) => {
+            format!("there is no revision {revision}; those from {oldest} to {newest} are there")
+        }
+    }
+}
+
 impl ApiError {
     /// A part of the request cannot be understood.
     pub(super) fn bad_request(field: impl Into<String>, reason: impl Into<String>) -> Self {
@@ -99,6 +124,9 @@ impl ApiError {
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::UnknownEnvironment { .. } => "unknown_environment",
             Self::UnknownSource { .. } => "unknown_source",
+            Self::UnknownRevision { .. } => "unknown_revision",
+            Self::RevisionUnavailable(_) => "revision_unavailable",
+            Self::RevisionHarmed(_) => "revision_harmed",
             Self::SourceDisabled(_) => "source_disabled",
             Self::NotLoaded => "not_loaded",
             Self::BadRequest { .. } => "bad_request",
@@ -118,13 +146,16 @@ impl ApiError {
     /// Before the first load, and at the limit of streams, every request would write one; metrics count those.
     pub(super) fn is_loud(&self) -> bool {
         self.status_code().is_server_error()
-            && !matches!(self, Self::NotLoaded | Self::TooManyStreams)
+            && !matches!(
+                self,
+                Self::NotLoaded | Self::TooManyStreams | Self::RevisionUnavailable(_)
+            )
     }
 
     /// Seconds to wait before trying again, where trying again makes sense.
     fn retry_after(&self) -> Option<&'static str> {
         match self {
-            Self::NotLoaded => Some(RETRY_NOT_LOADED),
+            Self::NotLoaded | Self::RevisionUnavailable(_) => Some(RETRY_NOT_LOADED),
             Self::TooManyStreams
             | Self::TryAgain(_)
             | Self::Unavailable(_)
@@ -146,6 +177,13 @@ impl ApiError {
         match self {
             Self::UnknownEnvironment { known } | Self::UnknownSource { known } => {
                 problem.insert("known".to_owned(), json!(known));
+            }
+            Self::UnknownRevision {
+                range: Some((oldest, newest)),
+                ..
+            } => {
+                problem.insert("oldest".to_owned(), json!(oldest));
+                problem.insert("newest".to_owned(), json!(newest));
             }
             Self::BadRequest { field, .. } => {
                 problem.insert("field".to_owned(), json!(field));
@@ -195,9 +233,10 @@ impl ApiError {
 impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
         match self {
-            Self::UnknownPath | Self::UnknownEnvironment { .. } | Self::UnknownSource { .. } => {
-                StatusCode::NOT_FOUND
-            }
+            Self::UnknownPath
+            | Self::UnknownEnvironment { .. }
+            | Self::UnknownSource { .. }
+            | Self::UnknownRevision { .. } => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::SourceDisabled(_) => StatusCode::CONFLICT,
             Self::BadRequest { .. } => StatusCode::BAD_REQUEST,
@@ -209,8 +248,9 @@ impl ResponseError for ApiError {
             | Self::TooManyStreams
             | Self::TryAgain(_)
             | Self::Unavailable(_)
+            | Self::RevisionUnavailable(_)
             | Self::PartlyUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Internal | Self::RevisionHarmed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 

@@ -13,7 +13,7 @@ use actix_web::{
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::{error::ApiError, fields::Fields, state::HttpState};
+use super::{auth, error::ApiError, fields::Fields, state::HttpState};
 use crate::{actors::Latest, eval::Dialect, model::Snapshot};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
@@ -97,6 +97,32 @@ pub(super) async fn subject(
         snapshot,
         dialect,
         is_stale: cell.freshness().is_stale,
+    })
+}
+
+/// A revision of the past to evaluate, compiled; of the default environment if none is named.
+///
+/// Fails with 401 or 403 for a caller who may not look back, 404 for an environment or a revision that is not there.
+pub(super) async fn past(
+    state: &HttpState,
+    request: &HttpRequest,
+    environment: Option<&str>,
+    dialect: Option<Dialect>,
+    revision: u64,
+) -> Result<Subject, ApiError> {
+    auth::may_look_back(state, request)?;
+    let default = &state.shared.server.default_environment;
+    let environment = environment.unwrap_or(default);
+    let Some(cell) = state.reader.board().environment(environment) else {
+        return Err(state.unknown_environment());
+    };
+    let dialect = dialect.unwrap_or(cell.dialect);
+    let replays = &state.shared.replays;
+    let snapshot = replays.compiled(&state.shared, &cell.name, revision, dialect);
+    Ok(Subject {
+        snapshot: snapshot.await?,
+        dialect,
+        is_stale: false,
     })
 }
 

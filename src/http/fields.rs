@@ -125,6 +125,19 @@ impl<'q> Fields<'q> {
         }
     }
 
+    /// A number without sign or fraction.
+    pub(super) fn number(&mut self, name: &str) -> Result<Option<u64>, ApiError> {
+        let number = match self.take(name) {
+            None => return Ok(None),
+            Some(Given::Text(text)) => text.parse().ok(),
+            Some(Given::Json(value)) => value.as_u64(),
+        };
+        match number {
+            Some(number) => Ok(Some(number)),
+            None => Err(self.wrong(name, "is not a whole number from 0")),
+        }
+    }
+
     /// A truth; in a query `true`, `1` and nothing at all are true, `false` and `0` false.
     pub(super) fn truth(&mut self, name: &str) -> Result<bool, ApiError> {
         match self.take(name) {
@@ -180,6 +193,14 @@ impl<'q> Fields<'q> {
             )),
         };
         items.into_iter().enumerate().map(text).collect()
+    }
+
+    /// Whether every field was taken out.
+    pub(super) fn is_empty(&self) -> bool {
+        match &self.kind {
+            Kind::Query(fields) => fields.is_empty(),
+            Kind::Body(members) => members.is_empty(),
+        }
     }
 
     /// Ends the reading: a field that nobody took is one that nobody knows. `known` is for the answer.

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::{
-    auth::Auth, consumers::Consumers, documents::Documents, error::ApiError,
-    growthbook::webhook::Webhooks, health::StoreMemory,
+    audit::Strangers, auth::Auth, consumers::Consumers, documents::Documents, error::ApiError,
+    growthbook::webhook::Webhooks, health::StoreMemory, replay::Replays,
 };
 use crate::{
     actors::{Handles, SnapshotReader},
@@ -41,6 +41,8 @@ pub struct Shared {
     pub(super) large_bodies: LargeBodies,
     pub(super) webhooks: Webhooks,
     pub(super) store_memory: StoreMemory,
+    pub(super) replays: Replays,
+    pub(super) strangers: Strangers,
     is_stopping: AtomicBool,
     end: CancellationToken,
     request_ids: RequestIds,
@@ -56,6 +58,8 @@ impl Shared {
             large_bodies: LargeBodies::default(),
             webhooks: Webhooks::default(),
             store_memory: StoreMemory::default(),
+            replays: Replays::default(),
+            strangers: Strangers::default(),
             server: settings.server.clone(),
             http: settings.http.clone(),
             evaluation: settings.evaluation.clone(),

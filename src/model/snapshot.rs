@@ -10,7 +10,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
-use super::{Evaluators, remotes::Remotes};
+use super::{Evaluators, IssueSummary, SourceVersion, remotes::Remotes};
 use crate::eval::{Dialect, Environment, Remote};
 
 /// Name of the document behind `/v1/snapshot/{environment}`, whose bytes begin with the revision.
@@ -156,6 +156,16 @@ pub struct SnapshotMeta {
     pub experiments: usize,
     /// What made it: `poll growthbook-prod`, `start`.
     pub cause: String,
+    /// Name of the token of the operator who wanted it.
+    pub author: Option<String>,
+    /// Why, in the operator's words.
+    pub reason: Option<String>,
+    /// The revision whose content it has, where it is a pin.
+    pub pinned_from: Option<u64>,
+    /// The inputs that it was made of, by source; those that are not known are not there.
+    pub versions: BTreeMap<String, SourceVersion>,
+    /// What was wrong with it; `None`: older releases did not keep that.
+    pub issues: Option<IssueSummary>,
 }
 
 /// A stitched environment with all its bytes, before it has a revision number.

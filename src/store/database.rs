@@ -18,7 +18,7 @@ use sea_orm::{
 };
 
 use super::{
-    AuditEntry, PackedInput, StoreError, StoreRuntime, StoredState,
+    AuditEntry, AuditFilter, PackedInput, StoreError, StoreRuntime, StoredState,
     connection::{Connector, Migrate},
     entity::{audit_entries, source_inputs, source_states},
 };
@@ -28,7 +28,7 @@ use crate::settings;
 const AUDIT_ENTRIES_MAX: usize = 50;
 
 /// Characters kept of a reason, which comes from outside.
-const REASON_CHARS_MAX: usize = 10_000;
+pub(super) const REASON_CHARS_MAX: usize = 10_000;
 
 /// Most that a statement with entries of the audit can carry, at 4 bytes a character; fits into every usual packet.
 const AUDIT_BYTES: usize =
@@ -158,11 +158,13 @@ impl Database {
         Ok(())
     }
 
-    /// Up to `limit` entries of the audit with their row ids, newest first, only those before `before_id` where it is given.
+    /// Up to `limit` entries of the audit with their row ids, newest first, only those that fit, and before `before_id`
+    /// where it is given.
     pub async fn list_audit(
         &self,
         limit: u64,
         before_id: Option<i64>,
+        filter: AuditFilter,
     ) -> Result<Vec<(i64, AuditEntry)>, StoreError> {
         self.run(0, move |db| async move {
             let mut page = audit_entries::Entity::find()
@@ -170,6 +172,15 @@ impl Database {
                 .limit(limit);
             if let Some(before_id) = before_id {
                 page = page.filter(audit_entries::Column::Id.lt(before_id));
+            }
+            for (column, wanted) in [
+                (audit_entries::Column::Actor, filter.actor),
+                (audit_entries::Column::Action, filter.action),
+                (audit_entries::Column::Target, filter.target),
+            ] {
+                if let Some(wanted) = wanted {
+                    page = page.filter(column.eq(fit(&wanted, 255)));
+                }
             }
             let rows = page.all(&db).await?;
             Ok(rows

@@ -93,13 +93,14 @@ impl StoreError {
         matches!(self, Self::Unavailable { .. } | Self::Io { .. })
     }
 
+    /// Whether there is no such file.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     /// Whether a file will never be read: it is not there, or not what was written.
     pub fn is_lasting(&self) -> bool {
-        match self {
-            Self::Corrupt { .. } => true,
-            Self::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
-            _ => false,
-        }
+        matches!(self, Self::Corrupt { .. }) || self.is_missing()
     }
 
     /// The error with its causes, each said once: for a log line or `last_error`.

@@ -33,7 +33,8 @@ pub use error::{Outage, StoreError};
 pub use load::{Loaded, LoadedEnvironment, LoadedInput, LoadedRegisters, LoadedState, Side};
 pub use migration::State as MigrationState;
 pub use records::{
-    AuditEntry, PackedInput, RevisionInfo, RevisionRow, StoredInput, StoredRevision, StoredState,
+    AuditEntry, AuditFilter, PackedInput, RevisionInfo, RevisionRow, StoredInput, StoredRevision,
+    StoredState,
 };
 pub use registers::{Register, Registers};
 pub use revisions::Inserted;

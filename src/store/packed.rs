@@ -14,6 +14,8 @@
 //! The number is a column or part of a file name, so a candidate is packed before its number is allotted. A packed blob is a
 //! zstd frame of `stitchd-blob 1 <bytes> <sha-256>\n` and the bytes.
 
+mod meta;
+
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::{iter, sync::Arc};
 
@@ -22,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 
+use self::meta::Meta;
 use super::StoreError;
 use crate::model::{Candidate, Document, Evaluators, SnapshotMeta, snapshot::hex};
 
@@ -50,40 +53,9 @@ struct Header {
     base: Option<Box<Header>>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Meta {
-    sources: Vec<String>,
-    features: usize,
-    experiments: usize,
-    cause: String,
-}
-
 impl Header {
     fn read(line: &[u8]) -> Result<Self, StoreError> {
         serde_json::from_slice(line).map_err(|error| corrupt_revision(error.to_string()))
-    }
-}
-
-impl From<&SnapshotMeta> for Meta {
-    fn from(meta: &SnapshotMeta) -> Self {
-        let meta = meta.clone();
-        Self {
-            sources: meta.sources,
-            features: meta.features,
-            experiments: meta.experiments,
-            cause: meta.cause,
-        }
-    }
-}
-
-impl From<Meta> for SnapshotMeta {
-    fn from(meta: Meta) -> Self {
-        Self {
-            sources: meta.sources,
-            features: meta.features,
-            experiments: meta.experiments,
-            cause: meta.cause,
-        }
     }
 }
 

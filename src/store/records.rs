@@ -21,12 +21,8 @@ pub struct RevisionRow {
     pub revision: u64,
     /// Hex SHA-256 over everything served.
     pub hash: String,
-    /// What made it; longer ones are cut to 255 characters.
-    pub cause: String,
-    /// Number of features.
-    pub features: u64,
-    /// Number of experiments.
-    pub experiments: u64,
+    /// How it came about. The database cuts long texts, and of the issues it has the numbers alone.
+    pub meta: SnapshotMeta,
     /// See [`Candidate::size_bytes`].
     pub size_bytes: u64,
     /// When it was made, as Unix milliseconds.
@@ -42,9 +38,7 @@ impl RevisionRow {
             environment: candidate.environment.to_string(),
             revision,
             hash: candidate.hash.clone(),
-            cause: candidate.meta.cause.clone(),
-            features: candidate.meta.features as u64,
-            experiments: candidate.meta.experiments as u64,
+            meta: candidate.meta.clone(),
             size_bytes: candidate.size_bytes(),
             published_at_ms: clock::to_ms(candidate.created_at),
             body: packed,
@@ -98,12 +92,7 @@ impl From<&RevisionRow> for RevisionInfo {
             hash: row.hash.clone(),
             published_at_ms: row.published_at_ms,
             size_bytes: row.size_bytes,
-            meta: SnapshotMeta {
-                features: usize::try_from(row.features).unwrap_or(usize::MAX),
-                experiments: usize::try_from(row.experiments).unwrap_or(usize::MAX),
-                cause: row.cause.clone(),
-                ..SnapshotMeta::default()
-            },
+            meta: row.meta.clone(),
         }
     }
 }
@@ -239,6 +228,17 @@ impl fmt::Debug for StoredState {
             .field("updated_at_ms", &self.updated_at_ms)
             .finish_non_exhaustive()
     }
+}
+
+/// Which entries of the audit are meant; a member that is not there fits all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Who did it.
+    pub actor: Option<String>,
+    /// What was done.
+    pub action: Option<String>,
+    /// To what.
+    pub target: Option<String>,
 }
 
 /// One thing that somebody did. Texts longer than their column are cut.

@@ -1,5 +1,7 @@
 //! The history in SQL: one row per revision of an environment.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bytes::Bytes;
 use sea_orm::{
     ActiveValue::{NotSet, Set},
@@ -9,10 +11,10 @@ use sea_orm::{
 
 use super::{
     Database, RevisionInfo, RevisionRow, StoreError,
-    database::{fit, from_column, to_column},
+    database::{REASON_CHARS_MAX, fit, from_column, to_column},
     entity::revisions,
 };
-use crate::model::SnapshotMeta;
+use crate::model::{IssueSummary, SnapshotMeta, SourceVersion};
 
 /// What became of a revision that was to be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,19 +40,30 @@ impl Database {
     pub async fn insert_revision(&self, row: &RevisionRow) -> Result<Inserted, StoreError> {
         let environment = row.environment.clone();
         let (revision, hash) = (to_column(row.revision), row.hash.clone());
+        let (meta, issues) = (&row.meta, row.meta.issues.as_ref());
+        let reason = meta.reason.as_ref();
+        let reason = reason.map(|reason| fit(reason, REASON_CHARS_MAX));
+        let sources = sources_column(meta);
+        let bytes = row.body.len() + sources.len() + reason.as_ref().map_or(0, String::len);
         let model = revisions::ActiveModel {
             id: NotSet,
             environment: Set(row.environment.clone()),
             revision: Set(revision),
             hash: Set(row.hash.clone()),
-            cause: Set(fit(&row.cause, 255)),
-            features: Set(to_column(row.features)),
-            experiments: Set(to_column(row.experiments)),
+            cause: Set(fit(&meta.cause, 255)),
+            features: Set(to_column(meta.features as u64)),
+            experiments: Set(to_column(meta.experiments as u64)),
             size_bytes: Set(to_column(row.size_bytes)),
             published_at_ms: Set(row.published_at_ms),
             body: Set(row.body.to_vec()),
+            author: Set(meta.author.as_ref().map(|author| fit(author, 128))),
+            reason: Set(reason),
+            pinned_from: Set(meta.pinned_from.map(to_column)),
+            errors: Set(issues.map(|issues| to_column(issues.errors as u64))),
+            warnings: Set(issues.map(|issues| to_column(issues.warnings as u64))),
+            sources: Set(Some(sources)),
         };
-        self.run(row.body.len(), move |db| async move {
+        self.run(bytes, move |db| async move {
             let insert = revisions::Entity::insert(model).exec_without_returning(&db);
             match insert.await {
                 Ok(_) => Ok(Inserted::New),
@@ -195,9 +208,16 @@ impl Database {
         .await
     }
 
-    /// Deletes all but the `keep` newest revisions and returns how many went. Never deletes the newest.
-    pub async fn prune_revisions(&self, environment: &str, keep: u64) -> Result<u64, StoreError> {
+    /// Deletes all but the `keep` newest revisions and those of `protected`, and returns how many went. Never deletes the
+    /// newest.
+    pub async fn prune_revisions(
+        &self,
+        environment: &str,
+        keep: u64,
+        protected: &BTreeSet<u64>,
+    ) -> Result<u64, StoreError> {
         let environment = environment.to_owned();
+        let protected: Vec<i64> = protected.iter().copied().map(to_column).collect();
         self.run(0, move |db| async move {
             let oldest_kept = nth_highest(&db, &environment, keep.max(1) - 1).await?;
             let Some(oldest_kept) = oldest_kept else {
@@ -205,7 +225,8 @@ impl Database {
             };
             let surplus = revisions::Entity::delete_many()
                 .filter(revisions::Column::Environment.eq(environment))
-                .filter(revisions::Column::Revision.lt(oldest_kept));
+                .filter(revisions::Column::Revision.lt(oldest_kept))
+                .filter(revisions::Column::Revision.is_not_in(protected));
             Ok(surplus.exec(&db).await?.rows_affected)
         })
         .await
@@ -288,10 +309,16 @@ struct Listed {
     experiments: i64,
     size_bytes: i64,
     published_at_ms: i64,
+    author: Option<String>,
+    reason: Option<String>,
+    pinned_from: Option<i64>,
+    errors: Option<i64>,
+    warnings: Option<i64>,
+    sources: Option<String>,
 }
 
 impl Listed {
-    const COLUMNS: [revisions::Column; 7] = [
+    const COLUMNS: [revisions::Column; 13] = [
         revisions::Column::Revision,
         revisions::Column::Hash,
         revisions::Column::Cause,
@@ -299,22 +326,77 @@ impl Listed {
         revisions::Column::Experiments,
         revisions::Column::SizeBytes,
         revisions::Column::PublishedAtMs,
+        revisions::Column::Author,
+        revisions::Column::Reason,
+        revisions::Column::PinnedFrom,
+        revisions::Column::Errors,
+        revisions::Column::Warnings,
+        revisions::Column::Sources,
     ];
+
+    fn meta(self) -> SnapshotMeta {
+        let (sources, versions) = self
+            .sources
+            .as_deref()
+            .map(read_sources)
+            .unwrap_or_default();
+        let issues = self.errors.zip(self.warnings);
+        SnapshotMeta {
+            sources,
+            features: count(self.features),
+            experiments: count(self.experiments),
+            cause: self.cause,
+            author: self.author,
+            reason: self.reason,
+            pinned_from: self.pinned_from.map(from_column),
+            versions,
+            issues: issues.map(|(errors, warnings)| IssueSummary {
+                errors: count(errors),
+                warnings: count(warnings),
+                first: Vec::new(),
+            }),
+        }
+    }
 }
 
 impl From<Listed> for RevisionInfo {
     fn from(row: Listed) -> Self {
         Self {
             revision: from_column(row.revision),
-            hash: row.hash,
+            hash: row.hash.clone(),
             published_at_ms: row.published_at_ms,
             size_bytes: from_column(row.size_bytes),
-            meta: SnapshotMeta {
-                features: count(row.features),
-                experiments: count(row.experiments),
-                cause: row.cause,
-                ..SnapshotMeta::default()
-            },
+            meta: row.meta(),
+        }
+    }
+}
+
+impl From<revisions::Model> for RevisionRow {
+    fn from(row: revisions::Model) -> Self {
+        let listed = Listed {
+            revision: row.revision,
+            hash: row.hash,
+            cause: row.cause,
+            features: row.features,
+            experiments: row.experiments,
+            size_bytes: row.size_bytes,
+            published_at_ms: row.published_at_ms,
+            author: row.author,
+            reason: row.reason,
+            pinned_from: row.pinned_from,
+            errors: row.errors,
+            warnings: row.warnings,
+            sources: row.sources,
+        };
+        let info = RevisionInfo::from(listed);
+        Self {
+            environment: row.environment,
+            revision: info.revision,
+            hash: info.hash,
+            meta: info.meta,
+            size_bytes: info.size_bytes,
+            published_at_ms: info.published_at_ms,
+            body: Bytes::from(row.body),
         }
     }
 }
@@ -323,18 +405,31 @@ fn count(column: i64) -> usize {
     usize::try_from(column).unwrap_or_default()
 }
 
-impl From<revisions::Model> for RevisionRow {
-    fn from(row: revisions::Model) -> Self {
-        Self {
-            environment: row.environment,
-            revision: from_column(row.revision),
-            hash: row.hash,
-            cause: row.cause,
-            features: from_column(row.features),
-            experiments: from_column(row.experiments),
-            size_bytes: from_column(row.size_bytes),
-            published_at_ms: row.published_at_ms,
-            body: Bytes::from(row.body),
-        }
-    }
+/// An input's digest and when it was accepted, as it stands in a column.
+type Version = (String, i64);
+
+/// Each source with the version of its input, or null.
+fn sources_column(meta: &SnapshotMeta) -> String {
+    let version = |id: &String| -> Option<Version> {
+        let version = meta.versions.get(id)?;
+        Some((version.digest.clone(), version.accepted_at_ms))
+    };
+    let sources = meta.sources.iter().map(|id| (id, version(id)));
+    let sources: Vec<(&String, Option<Version>)> = sources.collect();
+    serde_json::to_string(&sources).expect("strings and numbers always serialise")
+}
+
+/// What [`sources_column`] wrote; nothing of what cannot be read.
+fn read_sources(column: &str) -> (Vec<String>, BTreeMap<String, SourceVersion>) {
+    let read: Vec<(String, Option<Version>)> = serde_json::from_str(column).unwrap_or_default();
+    let version = |(id, version): &(String, Option<Version>)| {
+        let (digest, accepted_at_ms) = version.clone()?;
+        let version = SourceVersion {
+            digest,
+            accepted_at_ms,
+        };
+        Some((id.clone(), version))
+    };
+    let versions = read.iter().filter_map(version).collect();
+    (read.into_iter().map(|(id, _)| id).collect(), versions)
 }

@@ -34,7 +34,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "http",
         &[
-            "actors", "clock", "eval", "metrics", "model", "settings", "views",
+            "actors", "clock", "diff", "eval", "metrics", "model", "settings", "views",
         ],
     ),
 ];

@@ -184,7 +184,12 @@ async fn stored_revisions_are_compared_by_number() {
         .set_features(json!({"flag": {"defaultValue": 2}}));
     assert_eq!(app.poll().await["revision"], 2);
     app.stop().await;
-    let folder = Folder::with(&format!("[database]\nurl = \"{}\"\n", bed.database_url));
+    let backup = bed.dir.path().join("backup");
+    let settings = |url: &str| {
+        let dir = backup.display();
+        format!("[database]\nurl = \"{url}\"\n[backup]\ndir = \"{dir}\"\n")
+    };
+    let folder = Folder::with(&settings(&bed.database_url));
     let ended = folder.run(&["diff", "rev:production:1", "rev:production:2"]);
     assert_eq!(
         (ended.code, ended.stdout.as_str()),
@@ -196,4 +201,15 @@ async fn stored_revisions_are_compared_by_number() {
     let ended = folder.run(&["diff", "rev:production:1", "rev:production:9"]);
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(ended.stderr.contains("no revision 9"), "{}", ended.stderr);
+    // Without its database too.
+    let folder = Folder::with(&settings("sqlite:///nonexistent/test.db?mode=rw"));
+    let ended = folder.run(&["diff", "rev:production:1", "rev:production:2"]);
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (Some(1), "changed feature `flag`\n  defaultValue: 1 -> 2\n"),
+        "{ended:?}"
+    );
+    let ended = folder.run(&["diff", "rev:production:1", "rev:production:9"]);
+    assert!(ended.stderr.contains("no revision 9"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("the database"), "{}", ended.stderr);
 }

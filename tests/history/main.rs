@@ -11,7 +11,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod audit;
 mod messages;
+mod pages;
+mod replay;
 
 use serde_json::json;
 

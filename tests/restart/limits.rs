@@ -97,7 +97,11 @@ async fn a_snapshot_over_max_allowed_packet_is_served_and_kept_in_the_backup_alo
     let pause = format!("/admin/sources/{SOURCE}/pause");
     app.admin_post(&pause, r#"{"reason":"large"}"#).await;
     eventually("audit and state are written", async || {
-        let audit = kept.database().list_audit(10, None).await.unwrap();
+        let audit = kept
+            .database()
+            .list_audit(10, None, stitchd::store::AuditFilter::default())
+            .await
+            .unwrap();
         let states = kept.database().load_states().await.unwrap();
         let is_paused = states.iter().any(|state| state.body.contains("large"));
         (is_paused && audit.iter().any(|(_, line)| line.action == "source.pause")).then_some(())

@@ -63,7 +63,10 @@ async fn until_all_is_written(app: &TestApp, name: &str) {
 async fn check_written(direct: &Store, expected: &[u64], name: &str) {
     assert_eq!(numbers(direct).await, expected, "{name}");
     let database = direct.database();
-    let audit = database.list_audit(100, None).await.unwrap();
+    let audit = database
+        .list_audit(100, None, stitchd::store::AuditFilter::default())
+        .await
+        .unwrap();
     let pauses = audit
         .iter()
         .filter(|(_, line)| line.action == "source.pause")

@@ -1,7 +1,11 @@
 //! The same behaviour on `SQLite`, PostgreSQL and MariaDB.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
-use stitchd::store::{AuditEntry, Inserted, MigrationState, Store, StoreError};
+use stitchd::store::{
+    AuditEntry, AuditFilter, Inserted, MigrationState, RevisionInfo, Store, StoreError,
+};
 
 use crate::{
     database_settings,
@@ -174,7 +178,11 @@ async fn pruning_keeps_the_newest() {
         for revision in 1..=5 {
             database.insert_revision(&row(revision, "a")).await.unwrap();
         }
-        let prune = async |keep| database.prune_revisions("production", keep).await.unwrap();
+        let none = BTreeSet::new();
+        let prune = async |keep| {
+            let pruned = database.prune_revisions("production", keep, &none).await;
+            pruned.unwrap()
+        };
         let lacks = async |revision, keep| {
             let asked = database.lacks_revision("production", revision, keep);
             asked.await.unwrap()
@@ -191,7 +199,63 @@ async fn pruning_keeps_the_newest() {
             database.highest_revision("production").await.unwrap(),
             Some(5)
         );
-        assert_eq!(database.prune_revisions("other", 1).await.unwrap(), 0);
+        let other = database.prune_revisions("other", 1, &none).await;
+        assert_eq!(other.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn pruning_leaves_what_is_protected() {
+    for backend in backends() {
+        let store = open(&backend);
+        let database = store.database();
+        for revision in 1..=6 {
+            database.insert_revision(&row(revision, "a")).await.unwrap();
+        }
+        let protected = BTreeSet::from([2, 4, 6]);
+        let pruned = database.prune_revisions("production", 2, &protected).await;
+        assert_eq!(pruned.unwrap(), 2, "{}", backend.name);
+        let left = database.list_revisions("production", 10, None).await;
+        let left: Vec<u64> = left.unwrap().iter().map(|info| info.revision).collect();
+        assert_eq!(left, [6, 5, 4, 2], "{}", backend.name);
+    }
+}
+
+#[tokio::test]
+async fn revisions_are_listed_without_their_bytes() {
+    for backend in backends() {
+        let store = open(&backend);
+        let database = store.database();
+        for revision in 1..=4 {
+            let row = row(revision, &revision.to_string());
+            database.insert_revision(&row).await.unwrap();
+        }
+        // As a release before wrote it.
+        let older = "INSERT INTO revisions (environment, revision, hash, cause, features, experiments, size_bytes, published_at_ms, body) SELECT environment, 5, hash, cause, features, experiments, size_bytes, published_at_ms, body FROM revisions WHERE revision = 4";
+        execute(backend.url.clone(), older.to_owned())
+            .await
+            .unwrap();
+
+        let name = backend.name;
+        let list = async |limit, before| {
+            let listed = database.list_revisions("production", limit, before).await;
+            listed.unwrap()
+        };
+        let newest = list(3, None).await;
+        let numbers: Vec<u64> = newest.iter().map(|info| info.revision).collect();
+        assert_eq!(numbers, [5, 4, 3], "{name}");
+        let expected = RevisionInfo::from(&row(3, "3"));
+        assert_eq!(list(1, Some(4)).await, [expected], "{name}");
+        assert_eq!(newest[0].meta.issues, None, "{name}");
+        assert_eq!(newest[0].meta.features, 1, "{name}");
+        assert!(newest[0].meta.versions.is_empty(), "{name}");
+        assert_eq!(list(9, Some(1)).await, [], "{name}");
+        let range = database.revision_range("production").await.unwrap();
+        assert_eq!(range, Some((1, 5)), "{name}");
+        assert_eq!(database.revision_range("other").await.unwrap(), None);
+        let third = database.revision("production", 3).await.unwrap();
+        assert_eq!(third, Some(row(3, "3")), "{name}");
+        assert_eq!(database.revision("production", 6).await.unwrap(), None);
     }
 }
 
@@ -297,12 +361,51 @@ async fn an_audit_entry_written_twice_is_kept_once() {
         database.append_audit(&[changed]).await.unwrap();
         database.append_audit(&[]).await.unwrap();
 
-        let newest = database.list_audit(100, None).await.unwrap();
+        let newest = database
+            .list_audit(100, None, AuditFilter::default())
+            .await
+            .unwrap();
         let oldest_id = newest.last().unwrap().0;
-        let rest = database.list_audit(100, Some(oldest_id)).await.unwrap();
+        let rest = database
+            .list_audit(100, Some(oldest_id), AuditFilter::default())
+            .await
+            .unwrap();
         let all = newest.into_iter().chain(rest).map(|(_, entry)| entry);
         let oldest_first: Vec<_> = all.collect::<Vec<_>>().into_iter().rev().collect();
         assert_eq!(oldest_first, entries, "{}", backend.name);
+    }
+}
+
+#[tokio::test]
+async fn the_audit_is_listed_by_who_did_what_to_what() {
+    for backend in backends() {
+        let store = open(&backend);
+        let database = store.database();
+        let mut entries = vec![entry("1", "source.pause"), entry("2", "source.poll")];
+        entries.push(AuditEntry {
+            actor: "bob".to_owned(),
+            target: "other".to_owned(),
+            ..entry("3", "source.poll")
+        });
+        database.append_audit(&entries).await.unwrap();
+        let check = async |[actor, action, target]: [Option<&str>; 3], expected: &[usize]| {
+            let filter = AuditFilter {
+                actor: actor.map(str::to_owned),
+                action: action.map(str::to_owned),
+                target: target.map(str::to_owned),
+            };
+            let listed = database.list_audit(10, None, filter).await.unwrap();
+            let listed: Vec<_> = listed.into_iter().map(|(_, entry)| entry).collect();
+            let expected: Vec<_> = expected.iter().map(|at| entries[*at].clone()).collect();
+            assert_eq!(listed, expected, "{}", backend.name);
+        };
+        check([None, None, None], &[2, 1, 0]).await;
+        check([Some("alice"), None, None], &[1, 0]).await;
+        check([None, Some("source.poll"), None], &[2, 1]).await;
+        check([Some("alice"), Some("source.poll"), None], &[1]).await;
+        check([None, None, Some("other")], &[2]).await;
+        check([Some("ALICE"), None, None], &[]).await;
+        check([Some("nul \0"), None, None], &[]).await;
     }
 }
 
@@ -314,7 +417,11 @@ async fn an_audit_entry_of_any_text_is_kept() {
         odd.reason = Some("nul \0 and 🎈".to_owned());
         odd.target = "t".repeat(5000);
         store.database().append_audit(&[odd]).await.unwrap();
-        let kept = store.database().list_audit(1, None).await.unwrap();
+        let kept = store
+            .database()
+            .list_audit(1, None, AuditFilter::default())
+            .await
+            .unwrap();
         let kept = &kept[0].1;
         assert_eq!(kept.action, "ä".repeat(64), "{}", backend.name);
         assert_eq!(kept.reason.as_deref(), Some("nul \u{fffd} and 🎈"));

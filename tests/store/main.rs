@@ -21,7 +21,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use secrecy::SecretString;
 use stitchd::{
-    model::{Candidate, Document, Evaluators, SnapshotMeta},
+    model::{Candidate, Document, Evaluators, IssueSummary, SnapshotMeta, SourceVersion},
     settings,
     store::{RevisionRow, Store, StoredInput, StoredState, packed::pack_candidate},
 };
@@ -64,10 +64,26 @@ fn candidate(text: &str) -> Candidate {
             features: 1,
             experiments: 1,
             cause: "poll growthbook-prod".to_owned(),
+            author: Some("alice".to_owned()),
+            reason: Some("because €".to_owned()),
+            pinned_from: Some(7),
+            versions: [("growthbook-prod".to_owned(), version())].into(),
+            issues: Some(IssueSummary {
+                errors: 1,
+                warnings: 2,
+                first: Vec::new(),
+            }),
         },
         created_at,
         evaluators: Evaluators::default(),
         base: None,
+    }
+}
+
+fn version() -> SourceVersion {
+    SourceVersion {
+        digest: "digest-of-growthbook".to_owned(),
+        accepted_at_ms: 1_700_000_000_000,
     }
 }
 

@@ -3,11 +3,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use proptest::{collection::vec, prelude::*};
+use proptest::{
+    collection::{btree_map, vec},
+    option,
+    prelude::*,
+};
 use stitchd::{
-    model::{Candidate, Document, Evaluators, SnapshotMeta},
+    model::{
+        Candidate, Document, Evaluators, IssueSummary, KeptIssue, Severity, SnapshotMeta,
+        SourceVersion,
+    },
     store::{
-        StoreError,
+        RevisionInfo, StoreError,
         packed::{pack_blob, pack_candidate, unpack_blob, unpack_candidate},
     },
 };
@@ -36,6 +43,57 @@ fn documents() -> impl Strategy<Value = Arc<Document>> {
     )
 }
 
+fn issues() -> impl Strategy<Value = IssueSummary> {
+    let issue =
+        (any::<bool>(), "[a-z_]{1,9}", any::<String>()).prop_map(|(is_error, code, text)| {
+            let severity = if is_error {
+                Severity::Error
+            } else {
+                Severity::Warning
+            };
+            KeptIssue {
+                severity,
+                code: code.into(),
+                source: "gb".to_owned(),
+                path: text.clone(),
+                message: text,
+            }
+        });
+    (any::<u16>(), any::<u16>(), vec(issue, 0..3)).prop_map(|(errors, warnings, first)| {
+        IssueSummary {
+            errors: errors.into(),
+            warnings: warnings.into(),
+            first,
+        }
+    })
+}
+
+/// Who wanted it and why, of what it was made, what was wrong with it.
+fn provenance() -> impl Strategy<Value = SnapshotMeta> {
+    let version =
+        ("[0-9a-f]{8}", any::<i64>()).prop_map(|(digest, accepted_at_ms)| SourceVersion {
+            digest,
+            accepted_at_ms,
+        });
+    (
+        option::of(any::<String>()),
+        option::of(any::<String>()),
+        option::of(any::<u64>()),
+        btree_map("[a-z-]{1,9}", version, 0..3),
+        option::of(issues()),
+    )
+        .prop_map(
+            |(author, reason, pinned_from, versions, issues)| SnapshotMeta {
+                author,
+                reason,
+                pinned_from,
+                versions,
+                issues,
+                ..SnapshotMeta::default()
+            },
+        )
+}
+
 fn candidates() -> impl Strategy<Value = Candidate> {
     let tails = vec(any::<u8>(), 0..500);
     let metas = (
@@ -43,22 +101,26 @@ fn candidates() -> impl Strategy<Value = Candidate> {
         any::<u16>(),
         any::<u16>(),
         any::<String>(),
+        provenance(),
     );
     (tails, vec(documents(), 0..4), metas, moments()).prop_map(
-        |(tail, documents, (sources, features, experiments, cause), created_at)| Candidate {
-            environment: "production".into(),
-            hash: Candidate::content_hash(&tail, &documents),
-            snapshot_tail: Bytes::from(tail),
-            documents,
-            meta: SnapshotMeta {
-                sources,
-                features: features.into(),
-                experiments: experiments.into(),
-                cause,
-            },
-            created_at,
-            evaluators: Evaluators::default(),
-            base: None,
+        |(tail, documents, (sources, features, experiments, cause, provenance), created_at)| {
+            Candidate {
+                environment: "production".into(),
+                hash: Candidate::content_hash(&tail, &documents),
+                snapshot_tail: Bytes::from(tail),
+                documents,
+                meta: SnapshotMeta {
+                    sources,
+                    features: features.into(),
+                    experiments: experiments.into(),
+                    cause,
+                    ..provenance
+                },
+                created_at,
+                evaluators: Evaluators::default(),
+                base: None,
+            }
         },
     )
 }
@@ -182,4 +244,27 @@ fn a_frame_that_unpacks_to_nonsense_is_refused() {
     let bomb = encoder.finish().unwrap();
     let error = unpack_blob(&bomb).unwrap_err();
     assert!(error.explain().contains("it unpacks to more than"));
+}
+
+#[test]
+fn what_an_older_release_packed_is_read() {
+    let tail = "\"features\":{}}";
+    let hash = Candidate::content_hash(tail.as_bytes(), &[]);
+    let header = serde_json::json!({
+        "hash": hash,
+        "meta": {"sources": ["gb"], "features": 0, "experiments": 0, "cause": "poll gb"},
+        "created_at": [1_700_000_000, 5], "tail_bytes": tail.len(), "documents": [],
+    });
+    let plain = format!("stitchd-revision 1\n{header}\n{tail}");
+    let packed = zstd::encode_all(plain.as_bytes(), 3).unwrap();
+    let meta = SnapshotMeta {
+        sources: vec!["gb".to_owned()],
+        cause: "poll gb".to_owned(),
+        ..SnapshotMeta::default()
+    };
+    let candidate = unpack_candidate("production", &packed).unwrap();
+    assert_eq!(candidate.meta, meta);
+    let info = RevisionInfo::of_packed(3, &packed).unwrap();
+    assert_eq!((info.revision, info.hash), (3, hash));
+    assert_eq!((info.meta, info.size_bytes), (meta, tail.len() as u64));
 }

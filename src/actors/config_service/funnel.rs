@@ -13,7 +13,7 @@ use super::{
     relay,
 };
 use crate::{
-    model::{Candidate, Document, Evaluators, Issue, SnapshotMeta, Stitched},
+    model::{Candidate, Cause, Document, Evaluators, Issue, IssueSummary, SnapshotMeta, Stitched},
     pipeline::{
         Refusal, adapt, guard,
         input::SourceInput,
@@ -164,7 +164,7 @@ pub(super) fn render(
     sources: &Sources,
     live: Option<&Candidate>,
     now: OffsetDateTime,
-    cause: &str,
+    cause: &Cause,
 ) -> Result<Rendered, Refusal> {
     let inputs: Vec<StitchInput> = sources
         .iter()
@@ -214,7 +214,7 @@ pub(super) fn render(
         hash,
         snapshot_tail: tail,
         documents,
-        meta: meta(&stitched, cause),
+        meta: meta(&stitched, sources, &issues, cause),
         created_at: now,
         evaluators: Evaluators::default(),
         base: None,
@@ -287,11 +287,21 @@ fn document(
     }
 }
 
-fn meta(stitched: &Stitched, cause: &str) -> SnapshotMeta {
+fn meta(stitched: &Stitched, sources: &Sources, issues: &[Issue], cause: &Cause) -> SnapshotMeta {
+    let version = |(source, accepted): &(Arc<FunnelSource>, Option<Accepted>)| {
+        let takes_part = stitched.sources.iter().any(|id| **id == *source.id);
+        let accepted = accepted.as_ref().filter(|_| takes_part)?;
+        Some((source.id.to_string(), accepted.version.clone()))
+    };
     SnapshotMeta {
         sources: stitched.sources.clone(),
         features: stitched.features.len(),
         experiments: stitched.experiments.len(),
-        cause: cause.to_owned(),
+        cause: cause.what.clone(),
+        author: cause.by.clone(),
+        reason: cause.reason.clone(),
+        pinned_from: None,
+        versions: sources.iter().filter_map(version).collect(),
+        issues: Some(IssueSummary::of(issues)),
     }
 }

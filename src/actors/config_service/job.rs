@@ -18,7 +18,7 @@ use crate::{
         store::{GetSnapshot, SaveInput},
     },
     clock,
-    model::Snapshot,
+    model::{Cause, Snapshot},
     pipeline::Refusal,
 };
 
@@ -51,9 +51,9 @@ pub(super) async fn start(memory: &Arc<ConfigMemory>, links: &ConfigLinks, envir
     }
     let name = Arc::clone(environment);
     // Made "at" the moment of what is served, so that an unchanged stitch stays unchanged.
-    let now = clock::now();
+    let (now, cause) = (clock::now(), Cause::of("start"));
     let rendered =
-        blocking(move || funnel::render(&name, &sources, live.as_deref(), now, "start")).await;
+        blocking(move || funnel::render(&name, &sources, live.as_deref(), now, &cause)).await;
     match rendered {
         Ok(Ok(rendered)) => {
             if let Err(error) = publish(memory, links, environment, rendered).await {

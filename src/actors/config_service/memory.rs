@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 
 use super::{FunnelEnvironment, Ingest};
 use crate::{
-    model::Issue,
+    model::{Issue, SourceVersion},
     pipeline::{FieldNames, input::SourceInput},
     settings::{self, Connection},
     sources::{PartId, PartOutcome},
@@ -97,6 +97,8 @@ pub fn field_names(fields: &settings::Fields) -> FieldNames {
 #[derive(Clone)]
 pub(super) struct Accepted {
     pub(super) input: Arc<SourceInput>,
+    /// Hash of the input's stored form, and when it became what it is.
+    pub(super) version: SourceVersion,
     /// Time of the last poll that was a success as a whole; what time-dependent views are counted from.
     pub(super) checked_at: OffsetDateTime,
     /// The source's connections as far as they are known; after a restart discovered ones are not until a poll.

@@ -10,7 +10,12 @@ use super::{
     job::{JobError, STORE_LIMIT, blocking, current},
     memory::{Accepted, FunnelSource},
 };
-use crate::{actors::store::LoadInputs, clock, model::Snapshot, pipeline::input::SourceInput};
+use crate::{
+    actors::store::LoadInputs,
+    clock,
+    model::{Snapshot, SourceVersion},
+    pipeline::input::SourceInput,
+};
 
 /// Loads the stored inputs of sources that have none here.
 pub(super) async fn restore_inputs(
@@ -51,6 +56,10 @@ pub(super) async fn restore_inputs(
                     &source.id,
                     Accepted {
                         input: Arc::new(input),
+                        version: SourceVersion {
+                            digest: stored.digest.clone(),
+                            accepted_at_ms: stored.accepted_at_ms,
+                        },
                         checked_at,
                         connections: Arc::clone(&source.listed),
                     },

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock,
-    model::{Candidate, snapshot::hex},
+    model::{Candidate, Cause, SourceVersion, snapshot::hex},
     pipeline::{Refusal, guard, input::SourceInput},
     settings::Connection,
     sources::{PartId, PartOutcome},
@@ -112,8 +112,14 @@ impl Task {
                 return done;
             }
         }
+        let to_store = done.intake.is_news.then(|| self.packed(&input));
+        let version = match &to_store {
+            Some(packed) => version_of(packed),
+            None => old.map(|old| old.version.clone()).unwrap_or_default(),
+        };
         let accepted = Accepted {
             input: Arc::clone(&input),
+            version,
             checked_at,
             connections,
         };
@@ -122,9 +128,7 @@ impl Task {
             old.is_some_and(|old| !relay::is_same(&old.connections, &accepted.connections));
         let is_due = old.is_some_and(|old| funnel::is_due(&input, old.checked_at, checked_at));
         done.accepted = Some(accepted.clone());
-        if done.intake.is_news {
-            done.to_store = Some(self.packed(&input));
-        }
+        done.to_store = to_store;
         if is_first && !is_complete {
             done.waiting_for = Some(self.incomplete(&input));
             return done;
@@ -155,7 +159,7 @@ impl Task {
             return;
         }
         let what = if self.is_push { "push" } else { "poll" };
-        let cause = format!("{what} {}", self.source.id);
+        let cause = Cause::of(format!("{what} {}", self.source.id));
         match funnel::render(&self.source.environment, &sources, live, self.at, &cause) {
             Ok(rendered) => done.rendered = Some(rendered),
             Err(refusal) => {
@@ -195,6 +199,13 @@ impl Task {
             body,
         };
         stored.pack()
+    }
+}
+
+fn version_of(packed: &PackedInput) -> SourceVersion {
+    SourceVersion {
+        digest: packed.digest.clone(),
+        accepted_at_ms: packed.accepted_at_ms,
     }
 }
 

@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::{
-    AuditLine, AuditPage, AuditRecord, StoreContext,
+    AuditLine, AuditPage, AuditRecord, ListAudit, StoreContext,
     memory::{Half, StoreMemory},
     publish::row_of,
     restore,
@@ -18,6 +18,9 @@ use crate::store::{AuditEntry, Inserted, RevisionRow, StoreError};
 const AUDIT_BATCH: usize = 200;
 /// How long a listing may wait for the database.
 const LIST_LIMIT: Duration = Duration::from_secs(2);
+
+/// More revisions than there will ever be.
+const KEEP_ALL: u64 = u32::MAX as u64;
 
 /// How long an orderly end of the connections may take; on `SQLite` it writes the log back.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
@@ -189,11 +192,10 @@ impl StoreContext {
             }
         }
         for snapshot in self.memory.unpruned() {
-            self.check(
-                database
-                    .prune_revisions(&snapshot.environment, self.settings.keep_revisions)
-                    .await,
-            )?;
+            let name = &snapshot.environment;
+            let protected = self.memory.protected(name);
+            let keep = self.settings.keep_revisions;
+            self.check(database.prune_revisions(name, keep, &protected).await)?;
             self.memory.set_pruned(&snapshot);
         }
         for state in self.memory.unwritten_states() {
@@ -240,7 +242,12 @@ impl StoreContext {
             return Ok(Row::Insert(Box::new(row.clone())));
         }
         let (name, revision) = (&*waiting.environment, waiting.revision);
-        let keep = self.settings.keep_revisions;
+        let is_protected = self.memory.protected(name).contains(&revision);
+        let keep = if is_protected {
+            KEEP_ALL
+        } else {
+            self.settings.keep_revisions
+        };
         let asked = self
             .store
             .database()
@@ -347,29 +354,30 @@ impl StoreContext {
     }
 
     /// Lists the audit; lines that are not written yet come first.
-    pub(super) async fn list_audit(&self, limit: u64, before: Option<i64>) -> AuditPage {
-        let listed = timeout(LIST_LIMIT, self.store.database().list_audit(limit, before)).await;
+    pub(super) async fn list_audit(&self, question: &ListAudit) -> AuditPage {
+        let (database, filter) = (self.store.database(), question.filter.clone());
+        let listing = database.list_audit(question.limit, question.before, filter);
+        let listed = timeout(LIST_LIMIT, listing).await;
         let listed = match listed {
             Ok(Ok(entries)) => Ok(entries),
             Ok(Err(failure)) => Err(failure.explain()),
             Err(_) => Err("the database did not answer in time".to_owned()),
         };
-        page(&self.memory, listed, limit, before)
+        page(&self.memory, listed, question)
     }
 }
 
 fn page(
     memory: &StoreMemory,
     listed: Result<Vec<(i64, AuditEntry)>, String>,
-    limit: u64,
-    before: Option<i64>,
+    question: &ListAudit,
 ) -> AuditPage {
-    let is_first = before.is_none();
-    let mut lines = if is_first {
+    let mut lines = if question.before.is_none() {
         memory.audit_lines(listed.is_ok())
     } else {
         Vec::new()
     };
+    lines.retain(|line| line.record.fits(&question.filter));
     let database_error = match listed {
         Ok(entries) => {
             lines.extend(entries.into_iter().map(|(id, entry)| AuditLine {
@@ -380,7 +388,7 @@ fn page(
         }
         Err(error) => Some(error),
     };
-    lines.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    lines.truncate(usize::try_from(question.limit).unwrap_or(usize::MAX));
     AuditPage {
         lines,
         database_error,

@@ -120,9 +120,7 @@ impl StoreContext {
     ) -> Result<Option<Arc<Snapshot>>, HistoryError> {
         match self.store.backup().read_snapshot(environment, number).await {
             Ok(row) => self.unpacked(row).await.map(Some),
-            Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                Ok(None)
-            }
+            Err(failure) if failure.is_missing() => Ok(None),
             Err(failure) => Err(HistoryError::Harmed(failure.explain())),
         }
     }

@@ -35,6 +35,7 @@ pub use self::{
     registers::{LoadRegisters, SaveRegisters},
 };
 use super::{Quit, board::Board, poller::SourceState};
+pub use crate::store::{AuditFilter, RevisionInfo};
 use crate::{
     metrics::Metrics,
     model::{Candidate, Snapshot},
@@ -145,6 +146,16 @@ pub struct AuditRecord {
     pub result: String,
 }
 
+impl AuditRecord {
+    /// Whether it is one of those that are asked for.
+    fn fits(&self, filter: &AuditFilter) -> bool {
+        let fits = |wanted: &Option<String>, is: &str| wanted.as_ref().is_none_or(|w| w == is);
+        fits(&filter.actor, &self.actor)
+            && fits(&filter.action, &self.action)
+            && fits(&filter.target, &self.target)
+    }
+}
+
 /// A line of the audit as listed.
 #[derive(Clone, Debug)]
 pub struct AuditLine {
@@ -162,6 +173,8 @@ pub struct ListAudit {
     pub limit: u64,
     /// Only those with a smaller id.
     pub before: Option<i64>,
+    /// Only those that fit.
+    pub filter: AuditFilter,
 }
 
 /// A page of the audit.
@@ -432,7 +445,7 @@ impl Handler<ListAudit> for StoreActor {
         let context = Arc::clone(&self.context);
         Box::pin(async move {
             fail::fail_point!("store.list_audit_future");
-            context.list_audit(message.limit, message.before).await
+            context.list_audit(&message).await
         })
     }
 }

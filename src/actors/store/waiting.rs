@@ -135,15 +135,14 @@ impl Waiting {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::SnapshotMeta;
 
     fn row(revision: u64) -> RevisionRow {
         RevisionRow {
             environment: "production".to_owned(),
             revision,
             hash: String::new(),
-            cause: String::new(),
-            features: 0,
-            experiments: 0,
+            meta: SnapshotMeta::default(),
             size_bytes: 0,
             published_at_ms: 0,
             body: bytes::Bytes::new(),

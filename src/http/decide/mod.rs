@@ -2,7 +2,7 @@
 //!
 //! The common case costs condition checks, hashing and copying: everything that depends on the revision alone was made
 //! when it was compiled ([`crate::eval::Environment`]). What takes longer (batches, explanations, large contexts) is worked
-//! through on a blocking thread.
+//! through on a blocking thread. With `revision` the answer is what that revision gave; only a viewer may ask that.
 
 mod answer;
 
@@ -26,7 +26,7 @@ const LIGHT_DECISIONS_MAX: usize = 5_000;
 const EXPLAINED: usize = 10;
 
 /// Fields of a single request, for whoever misspells one.
-const SINGLE: &str = "user_key, env, context, experiments, explain, forced, dialect";
+const SINGLE: &str = "user_key, env, context, experiments, explain, forced, dialect, revision";
 /// Fields of a batch.
 const BATCH: &str = "units, env, experiments, explain, dialect";
 /// Fields of a batch's unit.
@@ -124,9 +124,20 @@ pub(super) async fn decide(
     let is_light = fields.bytes() <= LIGHT_BYTES_MAX;
     let common = Common::take(&mut fields)?;
     let unit = Unit::take(&mut fields)?;
+    // Looked for where something is left alone: most requests name no revision, and there are many of them.
+    let revision = if fields.is_empty() {
+        None
+    } else {
+        fields.number("revision")?
+    };
     fields.finish(SINGLE)?;
-    let environment = common.environment.as_deref();
-    let subject = evaluation::subject(&state, environment, common.dialect).await?;
+    let (environment, dialect) = (common.environment.as_deref(), common.dialect);
+    let subject = match revision {
+        None => evaluation::subject(&state, environment, dialect).await?,
+        Some(revision) => {
+            evaluation::past(&state, &request, environment, dialect, revision).await?
+        }
+    };
     let asked = unit.asked(compiled(&subject)?, "")?;
     let work = work(subject, common, vec![asked])?;
     if is_light && work.decisions() <= LIGHT_DECISIONS_MAX && !work.explains() {

@@ -14,7 +14,9 @@ const LOOPBACK: &str = "127.0.0.1:40000";
 fn request(method: &str, path: &str) -> at::TestRequest {
     let path = path
         .replace("{id}", "off")
-        .replace("{environment}", "production");
+        .replace("{environment}", "production")
+        .replace("{revision}", "1")
+        .replace("{other}", "2");
     at::TestRequest::default()
         .method(Method::from_bytes(method.as_bytes()).unwrap())
         .uri(&path)
@@ -325,8 +327,8 @@ async fn bodies_and_parameters_that_cannot_be_read_name_the_field() {
     for (query, field) in [
         ("limit=0", "limit"),
         ("limit=1001", "limit"),
-        ("limit=many", "query"),
-        ("before=x", "query"),
+        ("limit=many", "limit"),
+        ("before=x", "before"),
     ] {
         let answer = send(&rig, local("GET", &format!("/admin/audit?{query}"))).await;
         assert_eq!(

@@ -27,6 +27,18 @@ pub struct Model {
     pub published_at_ms: i64,
     /// The packed candidate.
     pub body: Vec<u8>,
+    /// Name of the operator's token.
+    pub author: Option<String>,
+    /// The operator's words.
+    pub reason: Option<String>,
+    /// The revision whose content it has.
+    pub pinned_from: Option<i64>,
+    /// Issues that are errors; null in rows of older releases.
+    pub errors: Option<i64>,
+    /// Issues that are warnings.
+    pub warnings: Option<i64>,
+    /// JSON: each source with the digest of its input and when that was accepted, or null.
+    pub sources: Option<String>,
 }
 
 /// None: the tables stand alone.

@@ -76,6 +76,8 @@ struct Inner {
     inputs: BTreeMap<String, TwoCopies<Arc<PackedInput>>>,
     states: BTreeMap<String, TwoCopies<StoredState>>,
     registers: BTreeMap<Arc<str>, TwoCopies<EnvironmentState>>,
+    /// Revisions that must not be deleted, however old.
+    protected: BTreeMap<Arc<str>, BTreeSet<u64>>,
     /// Replaced before the database had them.
     waiting: Waiting,
     audit: AuditQueue,
@@ -235,6 +237,26 @@ impl StoreMemory {
         }
     }
 
+    /// Keeps these revisions of an environment from being deleted, and no others any more: what a pin names must stay.
+    ///
+    /// To be called before the first flush, with what was stored about pins.
+    pub fn protect(&self, environment: &Arc<str>, revisions: BTreeSet<u64>) {
+        let mut inner = self.inner.lock();
+        let environment = Arc::clone(environment);
+        if let Some(current) = inner.current.get_mut(&environment) {
+            // What is not protected any more may be due.
+            current.is_pruned = false;
+        }
+        inner.protected.insert(environment, revisions);
+    }
+
+    /// Revisions that must not be deleted.
+    pub(super) fn protected(&self, environment: &str) -> BTreeSet<u64> {
+        let inner = self.inner.lock();
+        let protected = inner.protected.get(environment);
+        protected.cloned().unwrap_or_default()
+    }
+
     pub(super) fn is_durable(&self, environment: &str) -> bool {
         let inner = self.inner.lock();
         inner
@@ -294,12 +316,19 @@ impl StoreMemory {
         known
     }
 
-    /// Asks, whenever it is called, for the numbers that the database lacks: their files must stay.
+    /// Asks, whenever it is called, for the numbers whose files must stay: the database lacks them, or they are protected.
     pub(super) fn lacking(&self, environment: &str) -> impl Fn() -> BTreeSet<u64> + Send + 'static {
         let (inner, environment) = (Arc::clone(&self.inner), environment.to_owned());
         move || {
             let inner = inner.lock();
             let mut numbers = inner.waiting.numbers(&environment);
+            numbers.extend(
+                inner
+                    .protected
+                    .get(environment.as_str())
+                    .into_iter()
+                    .flatten(),
+            );
             let current = inner.current.get(environment.as_str());
             numbers.extend(
                 current
