@@ -3,9 +3,12 @@
 # Varnish by itself knows no `stale-if-error`, and an answer with a 5xx status throws a good copy away. With this file
 # such answers are dropped, and a request that finds no backend is answered from the copy that is there.
 #
-# Change the backend and who may purge; the rest needs no change. For Varnish 6.5 and later.
+# Change the backend and who may purge; the rest needs no change. For Varnish 6.5 and later. Load it with
+# `varnishd -f stitchd.vcl`, or into a Varnish that runs: `varnishadm vcl.load stitchd /etc/varnish/stitchd.vcl`, then
+# `varnishadm vcl.use stitchd`.
 vcl 4.1;
 
+import purge;
 import std;
 
 backend stitchd {
@@ -33,10 +36,13 @@ acl purgers {
 }
 
 sub vcl_recv {
-    # Who gets a copy older than its time to live, at first: only those who ask while it is being fetched anew.
     if (req.restarts == 0) {
+        # Who gets a copy older than its time to live, at first: only those who ask while it is being fetched anew.
         set req.grace = 10s;
         unset req.http.X-Stitchd-Stale;
+        unset req.http.X-Stitchd-Purge;
+        # One copy, however the parameters of a query are ordered.
+        set req.url = std.querysort(req.url);
     }
 
     if (req.method == "PURGE") {
@@ -50,6 +56,7 @@ sub vcl_recv {
     if (req.url ~ "^/(sub|v1/stream|ofrep/v1/events)(/|\?|$)") {
         return (pipe);
     }
+    # Decisions and evaluations (POST) are for one user.
     if (req.method != "GET" && req.method != "HEAD") {
         return (pass);
     }
@@ -67,31 +74,55 @@ sub vcl_pipe {
     set bereq.http.Connection = "close";
 }
 
+sub vcl_hash {
+    # Configuration does not depend on the host either; whoever purges calls this cache by another name than readers do.
+    hash_data(req.url);
+    return (lookup);
+}
+
 sub vcl_hit {
     if (req.method == "PURGE") {
-        call refresh;
+        call outdate;
+        call refetch;
     }
 }
 
 sub vcl_miss {
     if (req.method == "PURGE") {
-        call refresh;
+        call outdate;
+        # Nobody is served from a copy that is too old, or not there: whoever asks next fetches it.
+        return (synth(200, "Purged"));
     }
 }
 
-# Fetches at once, as if the copy were too old for everybody. It stays until the new one has arrived, so a purge
-# that finds stitchd broken loses nothing.
-sub refresh {
+# Ends the time to live of every variant. They stay for as long as `stale-if-error` says.
+sub outdate {
+    # A time to live that ends now would be neither left nor over for this very request.
+    purge.soft(-1ms, -1s, -1s);
+}
+
+# Fetches at once, as if the copy were too old for everybody, so that the very next reader gets the news. A purge that finds
+# stitchd broken loses nothing.
+sub refetch {
+    set req.http.X-Stitchd-Purge = "1";
     set req.method = "GET";
-    # 0 would mean: no limit.
+    # Of whoever purges; with it nothing would be kept.
+    unset req.http.Authorization;
+    # A copy that was on its way during the purge is too old as well. 0 would mean: no limit.
     set req.ttl = 0.001s;
     set req.grace = 0s;
     return (restart);
 }
 
 sub vcl_backend_response {
-    # An answer like this must not take the place of a good copy.
     if (beresp.status >= 500) {
+        # Where there is no copy that could suffer, what stitchd says is better than what Varnish would.
+        if (bereq.uncacheable || (bereq.http.X-Stitchd-Stale && !bereq.is_bgfetch)) {
+            set beresp.uncacheable = true;
+            set beresp.ttl = 0s;
+            return (deliver);
+        }
+        # An answer like this must not take the place of a good copy.
         return (abandon);
     }
     if (beresp.http.Cache-Control ~ "stale-if-error=[0-9]+") {
@@ -99,6 +130,10 @@ sub vcl_backend_response {
             regsub(beresp.http.Cache-Control, "^.*stale-if-error=([0-9]+).*$", "\1s"), 10s);
         # For `If-None-Match` when even that is over.
         set beresp.keep = 1d;
+    }
+    # Right after publishing stitchd has not compressed yet; such a copy lasts until the next revision.
+    if (beresp.http.Content-Type ~ "json" && !beresp.http.Content-Encoding) {
+        set beresp.do_gzip = true;
     }
 }
 
@@ -114,13 +149,24 @@ sub vcl_synth {
         set req.grace = 30d;
         return (restart);
     }
-}
-
-sub vcl_backend_fetch {
-    unset bereq.http.X-Stitchd-Stale;
+    set resp.http.Cache-Control = "no-store";
+    if (resp.status == 503) {
+        # As stitchd itself refuses before its first load: nobody may take this for a configuration.
+        set resp.http.Content-Type = "application/problem+json";
+        set resp.http.Retry-After = "5";
+        set resp.body = {"{"type":"about:blank","title":"Service Unavailable","code":"no_copy","detail":"}
+            + {""stitchd does not answer, and the cache has no copy","status":503}"};
+    } else {
+        set resp.http.Content-Type = "text/plain; charset=utf-8";
+        set resp.body = resp.reason;
+    }
+    return (deliver);
 }
 
 sub vcl_deliver {
+    if (req.http.X-Stitchd-Purge) {
+        return (synth(200, "Purged"));
+    }
     if (obj.hits > 0) {
         set resp.http.X-Cache = "hit";
     } else {

@@ -4,6 +4,10 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tempfile::TempDir;
@@ -23,14 +27,17 @@ pub(crate) enum Behind {
     Nobody,
     /// The service.
     Service(SocketAddr),
-    /// Something that answers every request with this status.
+    /// Something that answers every request with this status, the probe's too.
     Status(u16),
+    /// The same, but for the probe, which finds it healthy.
+    Unsound(u16),
 }
 
 /// The address that Varnish knows; the same while the service comes and goes.
 pub(crate) struct Origin {
     pub(crate) address: SocketAddr,
     behind: watch::Sender<Behind>,
+    refused: Arc<AtomicUsize>,
     accepting: AbortHandle,
 }
 
@@ -39,22 +46,41 @@ impl Origin {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let behind = watch::Sender::new(behind);
-        let changes = behind.subscribe();
-        let accepting = tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(link(client, changes.clone()));
-            }
-        });
+        let refused = Arc::default();
+        let accepting = accept(listener, &behind, &refused);
         Self {
             address,
             behind,
-            accepting: accepting.abort_handle(),
+            refused,
+            accepting,
         }
     }
 
     /// From now on; open connections are closed.
     pub(crate) fn set(&self, behind: Behind) {
         self.behind.send_replace(behind);
+    }
+
+    /// Requests answered with a status of ours, probes aside.
+    pub(crate) fn refused(&self) -> usize {
+        self.refused.load(Ordering::SeqCst)
+    }
+
+    /// Nobody listens any more: connections are refused.
+    pub(crate) fn stop_listening(&self) {
+        self.set(Behind::Nobody);
+        self.accepting.abort();
+    }
+
+    /// Listens again, with something else behind it.
+    pub(crate) async fn listen(&mut self, behind: Behind) {
+        let address = self.address;
+        let listener = eventually("the port is free", async || {
+            TcpListener::bind(address).await.ok()
+        })
+        .await;
+        self.set(behind);
+        self.accepting = accept(listener, &self.behind, &self.refused);
     }
 }
 
@@ -64,7 +90,25 @@ impl Drop for Origin {
     }
 }
 
-async fn link(mut client: TcpStream, mut behind: watch::Receiver<Behind>) {
+fn accept(
+    listener: TcpListener,
+    behind: &watch::Sender<Behind>,
+    refused: &Arc<AtomicUsize>,
+) -> AbortHandle {
+    let (changes, refused) = (behind.subscribe(), Arc::clone(refused));
+    let accepting = tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            tokio::spawn(link(client, changes.clone(), Arc::clone(&refused)));
+        }
+    });
+    accepting.abort_handle()
+}
+
+async fn link(
+    mut client: TcpStream,
+    mut behind: watch::Receiver<Behind>,
+    refused: Arc<AtomicUsize>,
+) {
     let now = *behind.borrow_and_update();
     let served = async {
         match now {
@@ -74,7 +118,8 @@ async fn link(mut client: TcpStream, mut behind: watch::Receiver<Behind>) {
                     copy_bidirectional(&mut client, &mut service).await.ok();
                 }
             }
-            Behind::Status(status) => refuse(&mut client, status).await,
+            Behind::Status(status) => refuse(&mut client, status, status, &refused).await,
+            Behind::Unsound(status) => refuse(&mut client, 200, status, &refused).await,
         }
     };
     tokio::select! {
@@ -83,7 +128,8 @@ async fn link(mut client: TcpStream, mut behind: watch::Receiver<Behind>) {
     }
 }
 
-async fn refuse(client: &mut TcpStream, status: u16) {
+/// Answers one request: a probe with one status, everything else with another.
+async fn refuse(client: &mut TcpStream, probe: u16, other: u16, refused: &AtomicUsize) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let Ok(byte) = client.read_u8().await else {
@@ -91,6 +137,11 @@ async fn refuse(client: &mut TcpStream, status: u16) {
         };
         head.push(byte);
     }
+    let is_probe = head.starts_with(b"GET /readyz ");
+    if !is_probe {
+        refused.fetch_add(1, Ordering::SeqCst);
+    }
+    let status = if is_probe { probe } else { other };
     let answer =
         format!("HTTP/1.1 {status} X\r\ncontent-length: 4\r\nconnection: close\r\n\r\nnone");
     client.write_all(answer.as_bytes()).await.ok();
@@ -119,7 +170,7 @@ pub(crate) fn varnishd() -> Option<PathBuf> {
 }
 
 impl Varnish {
-    /// Starts it in front of an origin and waits until it has found the origin healthy.
+    /// Starts it in front of an origin and waits until it listens.
     pub(crate) async fn start(varnishd: &Path, origin: &Origin, changes: &[Change<'_>]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = format!(".port = \"{}\";", origin.address.port());
@@ -162,14 +213,19 @@ impl Varnish {
             Some(format!("http://{}:{}", words.next()?, words.next()?))
         })
         .await;
-        eventually("varnishd finds the origin healthy", async || {
-            varnish.is_origin_healthy().then_some(())
-        })
-        .await;
         varnish
     }
 
-    pub(crate) fn is_origin_healthy(&self) -> bool {
+    /// Waits until its probe has found that.
+    pub(crate) async fn until_origin_is(&self, healthy: bool) {
+        let what = format!("varnishd finds the origin healthy: {healthy}");
+        eventually(&what, async || {
+            (self.is_origin_healthy() == healthy).then_some(())
+        })
+        .await;
+    }
+
+    fn is_origin_healthy(&self) -> bool {
         let backends = self.ask(&["backend.list"]).unwrap_or_default();
         backends.to_ascii_lowercase().contains("healthy")
     }

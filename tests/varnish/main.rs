@@ -10,6 +10,9 @@
 mod support;
 
 mod cache;
+mod kept;
+mod passed;
+mod purged;
 
 use std::net::SocketAddr;
 
@@ -29,20 +32,55 @@ struct Stand {
     varnish: Varnish,
 }
 
+/// What is not the same for every test.
+#[derive(Default)]
+struct Setup<'a> {
+    s_maxage: &'a str,
+    stale_if_error: Option<&'a str>,
+    /// Pieces of the VCL.
+    changes: &'a [Change<'a>],
+    /// stitchd itself purges the cache.
+    purges: bool,
+}
+
 impl Stand {
     /// `None` where there is no Varnish.
     async fn new(s_maxage: &str) -> Option<Self> {
-        Self::with(s_maxage, &[]).await
+        Self::with(Setup {
+            s_maxage,
+            ..Setup::default()
+        })
+        .await
     }
 
-    /// [`Self::new`] with changes of the VCL.
-    async fn with(s_maxage: &str, changes: &[Change<'_>]) -> Option<Self> {
+    /// A cache whose copies outlive every test, and a service that purges it.
+    async fn purging() -> Option<Self> {
+        Self::with(Setup {
+            s_maxage: "1h",
+            purges: true,
+            ..Setup::default()
+        })
+        .await
+    }
+
+    async fn with(setup: Setup<'_>) -> Option<Self> {
         let varnishd = varnishd()?;
+        let origin = Origin::start(Behind::Nobody).await;
+        let varnish = Varnish::start(&varnishd, &origin, setup.changes).await;
         let mut bed = Bed::new();
-        bed.extra = format!("[http]\ns_maxage = \"{s_maxage}\"\nstale_s_maxage = \"{s_maxage}\"");
+        let s_maxage = setup.s_maxage;
+        let stale_if_error = setup.stale_if_error.unwrap_or("7d");
+        let targets = if setup.purges {
+            vec![varnish.url.as_str()]
+        } else {
+            Vec::new()
+        };
+        bed.extra = format!(
+            "[http]\ns_maxage = \"{s_maxage}\"\nstale_s_maxage = \"{s_maxage}\"\nstale_if_error = \"{stale_if_error}\"\n[publish]\npurge_targets = {targets:?}"
+        );
         let app = bed.start_loaded().await;
-        let origin = Origin::start(Behind::Service(address(&app))).await;
-        let varnish = Varnish::start(&varnishd, &origin, changes).await;
+        origin.set(Behind::Service(address(&app)));
+        varnish.until_origin_is(true).await;
         Some(Self {
             bed,
             app,
@@ -93,6 +131,10 @@ fn address(app: &TestApp) -> SocketAddr {
     app.data.trim_start_matches("http://").parse().unwrap()
 }
 
+async fn json(answer: Response) -> Value {
+    serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
+}
+
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
     headers
         .get(name)
@@ -114,10 +156,7 @@ async fn what_was_served_goes_on_while_stitchd_is_stopped() {
         varnish,
         ..
     } = stand;
-    eventually("varnishd notices", async || {
-        (!varnish.is_origin_healthy()).then_some(())
-    })
-    .await;
+    varnish.until_origin_is(false).await;
     let client = support::client();
     let url = format!("{}{}", varnish.url, snapshot());
     // Past the time to live and past the ten seconds for which everybody gets an old copy.
@@ -264,7 +303,12 @@ async fn streams_pass_through() {
 #[tokio::test]
 async fn strangers_do_not_purge() {
     let own_machine = "\"localhost\";\n    \"127.0.0.1\";\n    \"::1\";";
-    let Some(stand) = Stand::with("1h", &[(own_machine, "\"192.0.2.1\";")]).await else {
+    let setup = Setup {
+        s_maxage: "1h",
+        changes: &[(own_machine, "\"192.0.2.1\";")],
+        ..Setup::default()
+    };
+    let Some(stand) = Stand::with(setup).await else {
         return;
     };
     stand.publish(1).await;
