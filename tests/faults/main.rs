@@ -8,8 +8,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[allow(dead_code, reason = "the tests of the VCL need more of it")]
+#[path = "../varnish/cache.rs"]
+mod cache;
+#[allow(dead_code, reason = "one of the schemas is enough here")]
+#[path = "../views/schemas.rs"]
+mod schemas;
+
 mod budget;
 mod emptiness;
+mod fetcher;
 mod first_publish;
 mod halves;
 mod items;

@@ -20,9 +20,9 @@ use crate::{
 
 /// One thing that goes wrong, and what a poll says of it.
 #[derive(Clone)]
-struct Case {
-    name: &'static str,
-    fault: Fault,
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) fault: Fault,
     /// `unchanged`: the other parts arrived.
     outcome: &'static str,
     code: &'static str,
@@ -38,7 +38,7 @@ fn case(name: &'static str, fault: Fault, code: &'static str) -> Case {
     }
 }
 
-fn held(name: &'static str, fault: Fault, code: &'static str) -> Case {
+pub(crate) fn held(name: &'static str, fault: Fault, code: &'static str) -> Case {
     let outcome = "held";
     Case {
         name,
@@ -54,7 +54,7 @@ fn refusal(status: u16, value: &str) -> Fault {
 }
 
 /// What means the same on every route.
-fn everywhere(elsewhere: &Upstream) -> Vec<Case> {
+pub(crate) fn everywhere(elsewhere: &Upstream) -> Vec<Case> {
     let slow = Fault::SlowBody {
         bytes_per_tick: 1,
         tick: Duration::from_millis(50),
@@ -89,7 +89,7 @@ fn everywhere(elsewhere: &Upstream) -> Vec<Case> {
     ]
 }
 
-fn of_payloads() -> Vec<Case> {
+pub(crate) fn of_payloads() -> Vec<Case> {
     vec![
         held("empty features", Fault::EmptyFeatures, "empty_features"),
         case("a list", Fault::EmptyList, "bad_shape"),
@@ -102,7 +102,7 @@ fn of_payloads() -> Vec<Case> {
     ]
 }
 
-fn of_lists(empty: Case) -> Vec<Case> {
+pub(crate) fn of_lists(empty: Case) -> Vec<Case> {
     vec![
         empty,
         case("304 to nothing", Fault::Always304, "http_status"),
