@@ -9,6 +9,7 @@
     reason = "a test reads its own environment and fails by panicking"
 )]
 
+mod audit;
 mod dependencies;
 mod documents;
 mod imports;

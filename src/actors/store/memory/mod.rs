@@ -428,3 +428,21 @@ impl StoreMemory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_protected_revisions_stay_until_they_are_not_protected_any_more() {
+        let (memory, name) = (StoreMemory::default(), Arc::from("production"));
+        let kept = memory.lacking(&name);
+        assert!(kept().is_empty());
+        memory.protect(&name, BTreeSet::from([2, 5]));
+        assert_eq!(kept(), BTreeSet::from([2, 5]));
+        assert_eq!(memory.protected(&name), BTreeSet::from([2, 5]));
+        assert!(memory.lacking("staging")().is_empty());
+        memory.protect(&name, BTreeSet::from([5]));
+        assert_eq!(kept(), BTreeSet::from([5]));
+    }
+}
