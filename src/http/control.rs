@@ -28,7 +28,7 @@ const ASK_LIMIT: Duration = Duration::from_secs(2);
 /// How long an answer waits for the outcome of a poll; the poll itself goes on.
 const POLL_LIMIT: Duration = Duration::from_secs(30);
 /// Longest reason taken, in characters.
-const REASON_CHARS_MAX: usize = 1000;
+pub(super) const REASON_CHARS_MAX: usize = 1000;
 
 /// What an operator wants of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,7 +210,9 @@ fn listed(id: &str, done: &Result<Done, ApiError>) -> Value {
 }
 
 /// Runs to the end even when the caller hangs up.
-async fn detached<T: 'static>(action: impl Future<Output = T> + 'static) -> Result<T, ApiError> {
+pub(super) async fn detached<T: 'static>(
+    action: impl Future<Output = T> + 'static,
+) -> Result<T, ApiError> {
     match rt::spawn(action).await {
         Ok(done) => Ok(done),
         // The middleware that catches panics sees it as if it had happened here.

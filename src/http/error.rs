@@ -59,6 +59,24 @@ pub enum ApiError {
     /// The environment exists, but nothing was ever loaded for it.
     #[error("nothing was loaded for this environment yet")]
     NotLoaded,
+    /// Something that was named is not there.
+    #[error("{message}")]
+    Missing {
+        /// Stable word for machines.
+        code: &'static str,
+        /// What is not there.
+        message: String,
+        /// Names that look like it.
+        near: Vec<String>,
+    },
+    /// It cannot be done as things are.
+    #[error("{message}")]
+    Conflict {
+        /// Stable word for machines.
+        code: &'static str,
+        /// What is in the way.
+        message: String,
+    },
     /// A part of the request cannot be understood.
     #[error("`{field}`: {reason}")]
     BadRequest {
@@ -128,6 +146,7 @@ impl ApiError {
             Self::RevisionUnavailable(_) => "revision_unavailable",
             Self::RevisionHarmed(_) => "revision_harmed",
             Self::SourceDisabled(_) => "source_disabled",
+            Self::Missing { code, .. } | Self::Conflict { code, .. } => code,
             Self::NotLoaded => "not_loaded",
             Self::BadRequest { .. } => "bad_request",
             Self::BodyTooLarge(_) => "body_too_large",
@@ -185,6 +204,9 @@ impl ApiError {
                 problem.insert("oldest".to_owned(), json!(oldest));
                 problem.insert("newest".to_owned(), json!(newest));
             }
+            Self::Missing { near, .. } if !near.is_empty() => {
+                problem.insert("near".to_owned(), json!(near));
+            }
             Self::BadRequest { field, .. } => {
                 problem.insert("field".to_owned(), json!(field));
             }
@@ -236,9 +258,10 @@ impl ResponseError for ApiError {
             Self::UnknownPath
             | Self::UnknownEnvironment { .. }
             | Self::UnknownSource { .. }
-            | Self::UnknownRevision { .. } => StatusCode::NOT_FOUND,
+            | Self::UnknownRevision { .. }
+            | Self::Missing { .. } => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Self::SourceDisabled(_) => StatusCode::CONFLICT,
+            Self::SourceDisabled(_) | Self::Conflict { .. } => StatusCode::CONFLICT,
             Self::BadRequest { .. } => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,

@@ -9,6 +9,7 @@ mod auth;
 mod consumers;
 mod control;
 mod decide;
+mod decisions;
 mod documents;
 mod door;
 pub mod error;
@@ -20,7 +21,9 @@ mod growthbook;
 mod health;
 mod negotiate;
 mod observe;
+mod overrides;
 mod paths;
+mod pin;
 mod reads;
 mod replay;
 mod revisions;
@@ -101,6 +104,7 @@ impl Route {
 const READ: &[&str] = &["GET", "HEAD"];
 const GET: &[&str] = &["GET"];
 const POST: &[&str] = &["POST"];
+const DELETE: &[&str] = &["DELETE"];
 const ASK: &[&str] = &["GET", "HEAD", "POST"];
 
 fn no_probes(_: &str, _: &str) -> Vec<String> {
@@ -162,6 +166,22 @@ const fn order(
         methods: POST,
         role: Some(Role::Operator),
         action,
+        ..open(Plane::Admin, path, summary, handler)
+    }
+}
+
+/// An admin route by which operators decide something about an environment.
+const fn decision(
+    methods: &'static [&'static str],
+    path: &'static str,
+    action: &'static str,
+    summary: &'static str,
+    handler: fn() -> actix_web::Route,
+) -> Route {
+    Route {
+        methods,
+        role: Some(Role::Operator),
+        action: Some(action),
         ..open(Plane::Admin, path, summary, handler)
     }
 }
@@ -332,6 +352,47 @@ pub const ROUTES: &[Route] = &[
         "/admin/environments/{environment}/revisions/{revision}/diff/{other}",
         "what differs between two revisions",
         || web::route().to(revisions::difference),
+    ),
+    view(
+        "/admin/environments/{environment}/pin",
+        "what is pinned, and what is skipped because of it",
+        || web::route().to(pin::show),
+    ),
+    decision(
+        POST,
+        "/admin/environments/{environment}/pin",
+        pin::PIN,
+        "serves the content of a revision",
+        || web::route().to(pin::pin),
+    ),
+    decision(
+        DELETE,
+        "/admin/environments/{environment}/pin",
+        pin::UNPIN,
+        "serves the newest content again",
+        || web::route().to(pin::unpin),
+    ),
+    Route {
+        role: Some(Role::Operator),
+        ..view(
+            "/admin/environments/{environment}/overrides",
+            "what operators force",
+            || web::route().to(overrides::list),
+        )
+    },
+    decision(
+        POST,
+        "/admin/environments/{environment}/overrides",
+        overrides::SET,
+        "forces a feature's value or an experiment off",
+        || web::route().to(overrides::set),
+    ),
+    decision(
+        DELETE,
+        "/admin/environments/{environment}/overrides/{id}",
+        overrides::REMOVE,
+        "puts an end to an override",
+        || web::route().to(overrides::remove),
     ),
     order(
         "/admin/sources/{id}/pause",

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::{
     error::ApiError,
     health::answer,
+    pin,
     state::{HttpState, Shared},
     times::{rfc3339_ms, rfc3339_or_null},
 };
@@ -168,7 +169,8 @@ async fn environments(
             "experiments": snapshot.map(|snapshot| snapshot.meta.experiments),
             "issues": inside.map(|inside| inside.issues),
             "held": inside.map(|inside| inside.held),
-            "pinned": false,
+            "pinned": inside.map(|inside| inside.pinned.as_ref().map_or(Value::Bool(false), pin::shown)),
+            "overrides": inside.map(|inside| inside.overrides),
             "durable": stored.map(|stored| stored.is_durable),
         });
         all.insert(cell.name.to_string(), shown);

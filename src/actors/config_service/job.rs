@@ -7,6 +7,7 @@ use tracing::warn;
 use super::{
     ConfigLinks, ConfigMemory, Ingest, IngestReport, funnel,
     memory::FunnelSource,
+    operator,
     publish::publish,
     restore::restore_inputs,
     task::{self, Done, Task},
@@ -30,6 +31,7 @@ pub(super) async fn start(memory: &Arc<ConfigMemory>, links: &ConfigLinks, envir
     memory.set_settled(environment, false);
     let restored = async {
         restore_inputs(memory, links).await?;
+        operator::restore(memory, links, environment).await?;
         current(links, environment).await
     };
     let served = match restored.await {
@@ -42,7 +44,7 @@ pub(super) async fn start(memory: &Arc<ConfigMemory>, links: &ConfigLinks, envir
             return;
         }
     };
-    let live = served.as_deref().map(Snapshot::content);
+    let live = memory.live(environment, served.as_ref());
     let sources = memory.of_environment(environment);
     if sources.iter().all(|(_, accepted)| accepted.is_none())
         || task::missing(&sources, live.as_deref()).is_some()
@@ -84,6 +86,9 @@ pub(super) async fn ingest(
         return IngestReport::failed(format!("no source is called `{}`", ingest.source));
     };
     if let Err(error) = restore_inputs(memory, links).await {
+        return IngestReport::failed(error.to_string());
+    }
+    if let Err(error) = operator::restore(memory, links, &source.environment).await {
         return IngestReport::failed(error.to_string());
     }
     let served = match current(links, &source.environment).await {
@@ -132,7 +137,7 @@ async fn run(
         has_all_parts: ingest.has_all_parts,
         is_push: ingest.is_push,
         at: ingest.at,
-        live: served.map(|served| served.content()),
+        live: memory.live(environment, served),
         was_settled,
     };
     let done = blocking(move || task.run()).await?;
@@ -144,6 +149,11 @@ async fn run(
     keep(memory, links, source, &done).await?;
     memory.set_sequence(&source.id, done.intake.accepted.keys(), ingest.sequence);
     memory.set_held(&source.id, is_held);
+    let is_skipped = memory.is_pinned(environment)
+        && done
+            .rendered
+            .as_ref()
+            .is_some_and(|rendered| rendered.candidate.is_some());
     let published = if let Some(rendered) = done.rendered {
         publish(memory, links, environment, rendered).await?
     } else {
@@ -157,6 +167,8 @@ async fn run(
         .map(|(part, refusal)| format!("{part}: {}: {refusal}", refusal.code()))
         .collect();
     reasons.extend(done.waiting_for.clone());
+    // What it brought is there, and served when the pin is taken back.
+    reasons.extend(is_skipped.then(|| "pinned".to_owned()));
     let outcome = match published {
         Some(published) if published.is_new => Outcome::Published,
         _ if is_held => Outcome::Held,

@@ -8,7 +8,7 @@ use std::{
 use parking_lot::Mutex;
 use time::OffsetDateTime;
 
-use super::{FunnelEnvironment, Ingest};
+use super::{FunnelEnvironment, Ingest, operator::Operated};
 use crate::{
     model::{Issue, SourceVersion},
     pipeline::{FieldNames, input::SourceInput},
@@ -122,6 +122,8 @@ struct Inner {
 pub struct ConfigMemory {
     sources: BTreeMap<Arc<str>, Arc<FunnelSource>>,
     inner: Mutex<Inner>,
+    /// What operators decided.
+    pub(super) operated: Operated,
 }
 
 impl ConfigMemory {
@@ -134,6 +136,7 @@ impl ConfigMemory {
         Arc::new(Self {
             sources: sources.collect(),
             inner: Mutex::default(),
+            operated: Operated::default(),
         })
     }
 
@@ -264,6 +267,8 @@ impl ConfigMemory {
             entry.issues = inner.issues.get(&source.environment).map_or(0, Vec::len);
             entry.held += usize::from(inner.held.contains(&source.id));
         }
+        drop(inner);
+        self.add_decisions(&mut status);
         status
     }
 }

@@ -14,6 +14,7 @@
 mod funnel;
 mod job;
 mod memory;
+mod operator;
 mod publish;
 mod relay;
 mod restore;
@@ -22,6 +23,7 @@ mod task;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use actix::{
@@ -32,7 +34,14 @@ use time::OffsetDateTime;
 use tokio::sync::oneshot;
 use tracing::{Instrument as _, debug_span};
 
-pub use self::memory::{ConfigMemory, FunnelSource, field_names};
+use self::operator::{Order, Reply};
+pub use self::{
+    memory::{ConfigMemory, FunnelSource, field_names},
+    operator::{
+        Decided, GetPin, ListOverrides, OVERRIDES_BYTES_MAX, OVERRIDES_MAX, OrderError, Pin,
+        PinStatus, RemoveOverride, RemovePin, SetOverride, SetPin,
+    },
+};
 use super::{MAILBOX, board::Board, poller::Outcome, slot::Slot, store::StoreActor};
 use crate::{
     metrics::Metrics,
@@ -115,12 +124,16 @@ pub struct FunnelStatus {
 }
 
 /// One environment's part in it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct FunnelEnvironment {
     /// Issues of the last stitch.
     pub issues: usize,
     /// Sources whose newest input was refused as empty.
     pub held: usize,
+    /// Overrides in force.
+    pub overrides: usize,
+    /// How its pin is doing, where it has one.
+    pub pinned: Option<PinStatus>,
 }
 
 /// What the funnel needs of the rest.
@@ -134,6 +147,9 @@ pub struct ConfigLinks {
     pub metrics: Arc<Metrics>,
 }
 
+/// How often it is looked for decisions that came from elsewhere, and for overrides that end.
+const TICK: Duration = Duration::from_secs(1);
+
 /// What one job is about.
 enum Work {
     /// Stitch an environment from what is stored.
@@ -143,6 +159,8 @@ enum Work {
         ingest: Ingest,
         reply: oneshot::Sender<IngestReport>,
     },
+    /// Carry out what an operator wants.
+    Operate { order: Order, reply: Reply },
 }
 
 /// See the module's first paragraph.
@@ -166,6 +184,14 @@ impl ConfigServiceActor {
 
     fn enqueue(&mut self, work: Work, ctx: &mut Context<Self>) {
         self.queue.push_back(work);
+        self.work_on(ctx);
+    }
+
+    /// Queues work before the inputs that wait.
+    fn enqueue_first(&mut self, work: Work, ctx: &mut Context<Self>) {
+        let mut queue = self.queue.iter();
+        let place = queue.position(|queued| matches!(queued, Work::Ingest { .. }));
+        self.queue.insert(place.unwrap_or(self.queue.len()), work);
         self.work_on(ctx);
     }
 
@@ -194,6 +220,12 @@ impl ConfigServiceActor {
                     // A poller that gave up asks again.
                     drop(reply.send(report));
                 }
+                Work::Operate { order, reply } => {
+                    let decided = operator::carry_out(&memory, &links, order);
+                    let decided = decided.instrument(debug_span!("operate")).await;
+                    // Whoever gave up looks at what is there.
+                    drop(reply.send(decided));
+                }
             }
         };
         ctx.spawn(wrap_future::<_, Self>(job).map(|(), this, ctx| {
@@ -211,6 +243,7 @@ impl Actor for ConfigServiceActor {
         for environment in self.memory.environments() {
             self.enqueue(Work::Start { environment }, ctx);
         }
+        ctx.run_interval(TICK, Self::tick);
     }
 }
 

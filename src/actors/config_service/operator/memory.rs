@@ -1,0 +1,232 @@
+//! What operators decided, and the contents that they decide between. Outlives the actor.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use parking_lot::Mutex;
+use secrecy::ExposeSecret as _;
+
+use super::{
+    super::{ConfigMemory, FunnelEnvironment, PinStatus},
+    Pin,
+    decisions::Decisions,
+};
+use crate::{
+    clock,
+    model::{Candidate, Issue, Override, Snapshot},
+    pipeline::relay::{EncryptionKey, encryption_key},
+};
+
+/// What operators decided about every environment.
+pub(in super::super) type Operated = Mutex<BTreeMap<Arc<str>, Environment>>;
+
+/// One environment's part.
+#[derive(Default)]
+pub(in super::super) struct Environment {
+    /// What came of the last stitch, served or not.
+    live: Option<Arc<Candidate>>,
+    /// Issues of the last stitch.
+    stitched: Vec<Issue>,
+    pub(super) decisions: Decisions,
+    /// The pinned content, once it is here.
+    pub(super) pinned: Option<Arc<Candidate>>,
+    /// Why it is not.
+    pub(super) lost: Option<String>,
+    /// Live contents that were not served because of the pin.
+    skipped: u64,
+    /// Whether the stored decisions were taken in.
+    pub(super) is_loaded: bool,
+    /// News of decisions on the board when they were taken in last.
+    pub(super) seen: u64,
+    /// Whether what is served may not be what it should be.
+    pub(super) is_due: bool,
+}
+
+/// What is to be served.
+pub(in super::super) struct Plan {
+    /// The live or the pinned content.
+    pub(in super::super) base: Arc<Candidate>,
+    /// In force, each target once.
+    pub(in super::super) overrides: Vec<Override>,
+    /// Revision that is pinned.
+    pub(in super::super) pinned_from: Option<u64>,
+    /// Encryption keys by client key.
+    pub(in super::super) keys: BTreeMap<String, EncryptionKey>,
+}
+
+impl ConfigMemory {
+    /// Looks at an environment's part, or changes it; not across an await.
+    pub(super) fn operated<T>(
+        &self,
+        environment: &Arc<str>,
+        look: impl FnOnce(&mut Environment) -> T,
+    ) -> T {
+        look(
+            self.operated
+                .lock()
+                .entry(Arc::clone(environment))
+                .or_default(),
+        )
+    }
+
+    /// The live content. Before the first stitch of this process it is what is served.
+    pub(in super::super) fn live(
+        &self,
+        environment: &Arc<str>,
+        served: Option<&Arc<Snapshot>>,
+    ) -> Option<Arc<Candidate>> {
+        self.operated(environment, |of_it| {
+            if of_it.live.is_none() {
+                of_it.live = served.map(|served| served.content());
+            }
+            of_it.live.clone()
+        })
+    }
+
+    /// Notes what came of a stitch.
+    pub(in super::super) fn set_live(
+        &self,
+        environment: &Arc<str>,
+        candidate: Option<Arc<Candidate>>,
+        issues: Vec<Issue>,
+    ) {
+        self.operated(environment, |of_it| {
+            if let Some(candidate) = candidate {
+                of_it.skipped += u64::from(of_it.decisions.pin.is_some());
+                of_it.live = Some(candidate);
+            }
+            of_it.stitched = issues;
+            of_it.is_due = true;
+        });
+    }
+
+    /// Notes that what should be served is served.
+    pub(in super::super) fn set_served(&self, environment: &Arc<str>) {
+        self.operated(environment, |of_it| of_it.is_due = false);
+    }
+
+    /// Issues of the last stitch and of what operators decided.
+    pub(in super::super) fn all_issues(
+        &self,
+        environment: &Arc<str>,
+        overlaid: Vec<Issue>,
+    ) -> Vec<Issue> {
+        let mut issues = self.operated(environment, |of_it| of_it.stitched.clone());
+        issues.extend(overlaid);
+        issues.sort_unstable();
+        issues.dedup();
+        issues
+    }
+
+    /// Whether an environment is pinned.
+    pub(in super::super) fn is_pinned(&self, environment: &Arc<str>) -> bool {
+        self.operated(environment, |of_it| of_it.decisions.pin.is_some())
+    }
+
+    /// The overrides in force.
+    pub(super) fn overrides(&self, environment: &Arc<str>, now_ms: i64) -> Vec<Override> {
+        self.operated(environment, |of_it| {
+            let all = of_it.decisions.overrides.iter();
+            all.filter(|forced| !forced.is_expired(now_ms))
+                .cloned()
+                .collect()
+        })
+    }
+
+    /// What is to be served; `None`: there is nothing yet.
+    pub(in super::super) fn plan(
+        &self,
+        environment: &Arc<str>,
+        served: Option<&Arc<Snapshot>>,
+        now_ms: i64,
+    ) -> Option<Plan> {
+        let overrides = self.overrides(environment, now_ms);
+        let keys = self.encryption_keys(environment);
+        self.operated(environment, |of_it| {
+            let base = match (&of_it.decisions.pin, &of_it.pinned) {
+                (Some(_), Some(pinned)) => Some(Arc::clone(pinned)),
+                // What is served stays until the pinned content is found.
+                (Some(_), None) => served
+                    .map(|served| served.content())
+                    .or_else(|| of_it.live.clone()),
+                (None, _) => of_it.live.clone(),
+            };
+            Some(Plan {
+                base: base?,
+                overrides,
+                pinned_from: of_it.decisions.pin.as_ref().map(|pin| pin.revision),
+                keys,
+            })
+        })
+    }
+
+    fn encryption_keys(&self, environment: &str) -> BTreeMap<String, EncryptionKey> {
+        let mut keys = BTreeMap::new();
+        let mut sources = self.of_environment(environment);
+        // As with documents: of two sources with the same client key the same one wins.
+        sources.sort_by(|(a, _), (b, _)| {
+            b.precedence
+                .cmp(&a.precedence)
+                .then_with(|| a.id.cmp(&b.id))
+        });
+        for (_, accepted) in sources {
+            let connections = accepted.map(|accepted| accepted.connections);
+            for connection in connections.iter().flat_map(|list| list.iter()) {
+                let text = connection.decryption_key.as_ref();
+                if let Some(key) = text.and_then(|text| encryption_key(text.expose_secret())) {
+                    keys.entry(connection.key.clone()).or_insert(key);
+                }
+            }
+        }
+        keys
+    }
+
+    /// Notes a pin and its content, or that there is none any more.
+    pub(super) fn set_pin(&self, environment: &Arc<str>, pin: Option<(Pin, Arc<Candidate>)>) {
+        self.operated(environment, |of_it| {
+            let (pin, content) = pin.unzip();
+            (of_it.decisions.pin, of_it.pinned) = (pin, content);
+            (of_it.lost, of_it.skipped, of_it.is_due) = (None, 0, true);
+        });
+    }
+
+    /// How an environment's pin is doing; `None`: it is not pinned.
+    pub(in super::super) fn pin_status(&self, environment: &Arc<str>) -> Option<PinStatus> {
+        self.operated(environment, |of_it| {
+            let pin = of_it.decisions.pin.clone()?;
+            let hash = |content: &Option<Arc<Candidate>>| content.as_ref().map(|c| c.hash.clone());
+            Some(PinStatus {
+                pin,
+                skipped: of_it.skipped,
+                differs: hash(&of_it.live) != hash(&of_it.pinned),
+                lost: of_it.lost.clone(),
+                live: of_it.live.clone(),
+                content: of_it.pinned.clone(),
+            })
+        })
+    }
+
+    /// Says of each environment what operators decided.
+    pub(in super::super) fn add_decisions(&self, status: &mut BTreeMap<String, FunnelEnvironment>) {
+        let now_ms = clock::now_ms();
+        for (name, shown) in status {
+            let name = name.as_str().into();
+            shown.overrides = self.overrides(&name, now_ms).len();
+            shown.pinned = self.pin_status(&name);
+        }
+    }
+
+    /// Environments of which something has to be looked at: an override has just ended, a decision came from elsewhere, or
+    /// what is served may not be what it should be. `news` is what the board says.
+    pub(in super::super) fn due(&self, now_ms: i64, news: impl Fn(&str) -> u64) -> Vec<Arc<str>> {
+        let operated = self.operated.lock();
+        let is_due = |(name, of_it): &(&Arc<str>, &Environment)| {
+            let mut overrides = of_it.decisions.overrides.iter();
+            of_it.is_due
+                || of_it.lost.is_some()
+                || of_it.is_loaded && news(name) != of_it.seen
+                || overrides.any(|forced| forced.is_expired(now_ms))
+        };
+        let due = operated.iter().filter(is_due);
+        due.map(|(name, _)| Arc::clone(name)).collect()
+    }
+}

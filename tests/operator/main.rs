@@ -1,0 +1,18 @@
+//! What operators decide: overrides and pins, on every route, through outages, restarts and replicas.
+
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test fails by panicking, and its doc is its name"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod endings;
+mod pins;
+mod refused;
+mod routes;
+mod stand;
+mod storage;

@@ -1,0 +1,122 @@
+//! Pins: what was served before is served again until that is taken back, whatever happens meanwhile.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    stand::{ask, bytes, default_of, feature, force, loaded, pin, remove, snapshot, start, unpin},
+    support::{Bed, TestApp},
+};
+
+async fn counter(bed: &Bed, app: &TestApp, value: u64) -> Value {
+    bed.upstream
+        .set_feature("counter", json!({"defaultValue": value}));
+    app.poll().await
+}
+
+async fn pinned(app: &TestApp) -> Value {
+    ask(app, Method::GET, "pin", &Value::Null).await.json()["pinned"].clone()
+}
+
+#[tokio::test]
+async fn a_pin_holds_until_it_is_taken_back_and_shows_what_was_skipped() {
+    let (bed, app) = loaded().await;
+    counter(&bed, &app, 1).await;
+    let (first, revision) = (bytes(&app).await, app.revision());
+    counter(&bed, &app, 2).await;
+    let done = pin(&app, revision).await;
+    assert_eq!(done["revision"], revision + 2, "a new number");
+    assert_eq!(bytes(&app).await, first);
+    let report = counter(&bed, &app, 3).await;
+    assert_eq!(
+        (&report["outcome"], &report["reason"]),
+        (&json!("unchanged"), &json!("pinned"))
+    );
+    counter(&bed, &app, 4).await;
+    assert_eq!(
+        (bytes(&app).await, app.revision()),
+        (first.clone(), revision + 2)
+    );
+    let shown = pinned(&app).await;
+    assert_eq!(
+        (&shown["revision"], &shown["skipped"], &shown["differs"]),
+        (&json!(revision), &json!(2), &json!(true))
+    );
+    assert_eq!(
+        (&shown["by"], &shown["reason"]),
+        (&json!("loopback"), &json!("as on Tuesday"))
+    );
+    assert_eq!(
+        app.status().await["environments"]["production"]["pinned"],
+        shown
+    );
+    // After a restart, with the upstream away.
+    app.stop().await;
+    bed.upstream.go_down().await.unwrap();
+    let app = start(&bed).await;
+    assert_eq!((bytes(&app).await, app.revision()), (first, revision + 2));
+    assert_eq!(pinned(&app).await["differs"], true);
+    bed.upstream.come_back().unwrap();
+    assert_eq!(unpin(&app).await["revision"], revision + 3);
+    assert_eq!(
+        default_of(&app, "counter").await,
+        4,
+        "what came meanwhile is served"
+    );
+    assert_eq!(pinned(&app).await, false);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn overrides_go_on_top_of_a_pin_and_those_of_its_time_do_not_come_back() {
+    let (bed, app) = loaded().await;
+    counter(&bed, &app, 1).await;
+    let first = bytes(&app).await;
+    let old = force(&app, &feature("checkout", "then")).await;
+    let with_override = old["revision"].as_u64().unwrap();
+    remove(&app, &old["id"]).await;
+    counter(&bed, &app, 2).await;
+    pin(&app, with_override).await;
+    assert_eq!(
+        bytes(&app).await,
+        first,
+        "its content, without the override of then"
+    );
+    let now = force(&app, &feature("checkout", "now")).await;
+    let shown = snapshot(&app).await;
+    assert_eq!(shown["features"]["checkout"]["defaultValue"], "now");
+    assert_eq!(shown["features"]["counter"]["defaultValue"], 1);
+    app.stop().await;
+    let app = start(&bed).await;
+    assert_eq!(default_of(&app, "checkout").await, "now");
+    remove(&app, &now["id"]).await;
+    assert_eq!(bytes(&app).await, first);
+    unpin(&app).await;
+    assert_eq!(default_of(&app, "counter").await, 2);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_pin_can_be_moved_and_the_current_content_can_be_pinned() {
+    let (bed, app) = loaded().await;
+    let mut revisions = Vec::new();
+    for value in 1..4 {
+        counter(&bed, &app, value).await;
+        revisions.push(app.revision());
+    }
+    pin(&app, revisions[0]).await;
+    assert_eq!(default_of(&app, "counter").await, 1);
+    pin(&app, revisions[1]).await;
+    assert_eq!(default_of(&app, "counter").await, 2);
+    let current = app.revision();
+    assert_eq!(
+        pin(&app, current).await["revision"],
+        current,
+        "nothing changes"
+    );
+    counter(&bed, &app, 9).await;
+    assert_eq!(default_of(&app, "counter").await, 2);
+    unpin(&app).await;
+    assert_eq!(default_of(&app, "counter").await, 9);
+    app.stop().await;
+}
