@@ -92,6 +92,7 @@ pub struct EnvironmentCell {
     evaluated: [AtomicBool; Dialect::ALL.len()],
     sources: Vec<Arc<SourceClock>>,
     decisions: AtomicU64,
+    is_pin_lost: AtomicBool,
 }
 
 impl EnvironmentCell {
@@ -113,6 +114,16 @@ impl EnvironmentCell {
             *seen = (*seen).max(revision);
             is_newer
         });
+    }
+
+    /// Whether a revision is pinned that cannot be found.
+    pub fn is_pin_lost(&self) -> bool {
+        self.is_pin_lost.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether that is so.
+    pub(super) fn set_pin_lost(&self, is_lost: bool) {
+        self.is_pin_lost.store(is_lost, Ordering::Relaxed);
     }
 
     /// How often news of operators' decisions came from other replicas, or from a database that was away.
@@ -189,6 +200,7 @@ impl Board {
                 evaluated: Default::default(),
                 sources: sources.values().filter(of_this).cloned().collect(),
                 decisions: AtomicU64::new(0),
+                is_pin_lost: AtomicBool::new(false),
             };
             (name, Arc::new(cell))
         };

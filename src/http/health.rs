@@ -122,6 +122,14 @@ fn degraded(shared: &Shared, store: Option<&StoreStatus>) -> Vec<String> {
             list.push(format!("source `{}` is stale", clock.id));
         }
     }
+    let unpinned = shared.handles.board.environments();
+    let unpinned = unpinned.filter(|cell| cell.is_pin_lost());
+    list.extend(unpinned.map(|cell| {
+        format!(
+            "the pinned revision of environment `{}` cannot be found",
+            cell.name
+        )
+    }));
     for member in shared.handles.members.iter() {
         let status = member.status();
         if !status.is_up {

@@ -2,6 +2,8 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::similar_names,
+    clippy::too_many_lines,
     missing_docs,
     unreachable_pub,
     reason = "a test fails by panicking, and its doc is its name"

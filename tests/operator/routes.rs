@@ -1,6 +1,6 @@
 //! An override shows on every route, within a second, and leaves no trace when it is taken back.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aes::Aes128;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -11,6 +11,7 @@ use cbc::{
 use reqwest::Method;
 use serde_json::{Value, json};
 use stitchd::cli::demo::upstream::CLIENT_KEY;
+use tokio::time::Instant;
 
 use crate::{
     stand::{

@@ -316,7 +316,10 @@ fn every_timer_of_an_actor_begins_with_a_fail_point() {
             );
         }
     }
-    assert_eq!(timers, 3, "store, poller and supervisor have one each");
+    assert_eq!(
+        timers, 4,
+        "store, config service, poller and supervisor have one each"
+    );
 }
 
 #[test]

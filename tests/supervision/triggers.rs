@@ -12,11 +12,15 @@ use std::{
 use serde_json::{Value, json};
 use stitchd::{
     actors::{
+        config_service::{
+            GetPin, ListOverrides, OrderError, Pin, RemoveOverride, RemovePin, SetOverride, SetPin,
+        },
         poller::{PollSoon, PushReport, TakePush},
         store::{GetRevision, ListRevisions, LoadRegisters, SaveRegisters},
         supervisor::Policy,
     },
     cli::demo::upstream::CLIENT_KEY,
+    model::{CanonicalJson, Forced, Override},
     settings::{Connection, Profile, Settings, from_toml},
 };
 use tokio::time::Instant;
@@ -98,7 +102,12 @@ impl Trigger {
                 "store",
                 "GetRevision" | "get_revision_future" | "ListRevisions" | "list_revisions_future",
             ) => Self::History,
-            ("store", "SaveRegisters" | "save_registers_future" | "LoadRegisters") => Self::Decide,
+            ("store", "SaveRegisters" | "save_registers_future" | "LoadRegisters")
+            | (
+                "config_service",
+                "SetOverride" | "RemoveOverride" | "ListOverrides" | "SetPin" | "RemovePin"
+                | "GetPin" | "order_future",
+            ) => Self::Decide,
             _ => panic!("nobody knows how to reach `{}`", point.name),
         }
     }
@@ -278,6 +287,67 @@ impl Scene {
         };
         let known = store.ask_again(load, PATIENCE).await.unwrap();
         assert_eq!(known["test"], word);
+        self.force_and_pin().await;
+    }
+
+    /// Takes everything back again.
+    async fn force_and_pin(&self) {
+        let (config, environment) = (&self.app.handles.config, Arc::<str>::from(ENVIRONMENT));
+        let forced = Override {
+            id: "test".to_owned(),
+            key: "feature-00001".into(),
+            forced: Forced::Value(CanonicalJson::from_value(&json!(true))),
+            reason: "a test".to_owned(),
+            author: "tests".to_owned(),
+            created_at_ms: 0,
+            expires_at_ms: None,
+        };
+        let set = SetOverride {
+            environment: Arc::clone(&environment),
+            forced: forced.clone(),
+        };
+        config.ask_again(set, PATIENCE).await.unwrap().unwrap();
+        let list = ListOverrides {
+            environment: Arc::clone(&environment),
+        };
+        let listed = config.ask_again(list, PATIENCE).await.unwrap();
+        assert_eq!(listed, [forced]);
+        let remove = RemoveOverride {
+            environment: Arc::clone(&environment),
+            id: "test".to_owned(),
+            by: "tests".to_owned(),
+            reason: None,
+        };
+        // The incarnation that died of it may have done it.
+        let removed = config.ask_again(remove, PATIENCE).await.unwrap();
+        assert!(
+            matches!(removed, Ok(_) | Err(OrderError::UnknownOverride)),
+            "{removed:?}"
+        );
+        let pin = SetPin {
+            environment: Arc::clone(&environment),
+            pin: Pin {
+                revision: self.app.revision(),
+                reason: "a test".to_owned(),
+                by: "tests".to_owned(),
+                at_ms: 0,
+            },
+        };
+        config.ask_again(pin, PATIENCE).await.unwrap().unwrap();
+        let look = GetPin {
+            environment: Arc::clone(&environment),
+        };
+        assert!(config.ask_again(look, PATIENCE).await.unwrap().is_some());
+        let unpin = RemovePin {
+            environment,
+            by: "tests".to_owned(),
+            reason: "a test".to_owned(),
+        };
+        let unpinned = config.ask_again(unpin, PATIENCE).await.unwrap();
+        assert!(
+            matches!(unpinned, Ok(_) | Err(OrderError::NotPinned)),
+            "{unpinned:?}"
+        );
     }
 
     /// Whoever dies of it, there is an answer.

@@ -1,11 +1,12 @@
 //! Turns what sources deliver into what is served: validate → adapt → stitch → guard, then `Publish`.
 //!
-//! Owns every source's last accepted input and the issues of the last stitch. Serves no request and writes no SQL. The
+//! Owns every source's last accepted input, the issues of the last stitch, and what operators decided. Serves no request and writes no SQL. The
 //! funnel is CPU work and runs on a blocking thread, one job at a time in order of arrival, so that two sources of one
 //! environment never race; the actor itself only queues jobs and swaps finished values, and answers pings meanwhile.
 //!
-//! Messages in: [`Ingest`] (`PollerActors`), [`GetIssues`], [`GetFunnelStatus`] (control plane). Messages out:
-//! `GetSnapshot`, `LoadInputs`, `SaveInput`, `Publish` to the `StoreActor`.
+//! Messages in: [`Ingest`] (`PollerActors`), [`GetIssues`], [`GetFunnelStatus`], [`SetOverride`], [`RemoveOverride`],
+//! [`ListOverrides`], [`SetPin`], [`RemovePin`], [`GetPin`] (control plane). Messages out: `GetSnapshot`, `LoadInputs`,
+//! `SaveInput`, `Publish`, `SaveRegisters`, `LoadRegisters`, `GetRevision` to the `StoreActor`.
 //!
 //! What was accepted lives in [`ConfigMemory`], which outlives the actor. On every start the stored inputs are loaded
 //! and each environment is stitched once before any new input is looked at. A job lost to a panic is asked for again by
@@ -44,6 +45,7 @@ pub use self::{
 };
 use super::{MAILBOX, board::Board, poller::Outcome, slot::Slot, store::StoreActor};
 use crate::{
+    clock,
     metrics::Metrics,
     model::Issue,
     settings::Connection,
@@ -193,6 +195,23 @@ impl ConfigServiceActor {
         let place = queue.position(|queued| matches!(queued, Work::Ingest { .. }));
         self.queue.insert(place.unwrap_or(self.queue.len()), work);
         self.work_on(ctx);
+    }
+
+    /// Queues a look at every environment that needs one.
+    fn tick(&mut self, ctx: &mut Context<Self>) {
+        fail::fail_point!("config_service.timer");
+        let board = &self.links.board;
+        let news = |name: &str| board.environment(name).map_or(0, |cell| cell.decisions());
+        for environment in self.memory.due(clock::now_ms(), news) {
+            let is_queued = self.queue.iter().any(|work| {
+                matches!(work, Work::Operate { order: Order::Refresh { environment: queued }, .. } if *queued == environment)
+            });
+            if !is_queued {
+                let (reply, _nobody) = oneshot::channel();
+                let order = Order::Refresh { environment };
+                self.enqueue_first(Work::Operate { order, reply }, ctx);
+            }
+        }
     }
 
     /// Starts the next job, unless one is under way.

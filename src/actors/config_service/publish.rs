@@ -62,6 +62,10 @@ pub(super) async fn bring_out(
         None => (None, Vec::new()),
     };
     set_issues(memory, links, environment, issues);
+    if let Some(cell) = links.board.environment(environment) {
+        let pin = memory.pin_status(environment);
+        cell.set_pin_lost(pin.is_some_and(|pin| pin.lost.is_some()));
+    }
     let published = match candidate {
         Some(candidate) => Some(serve(links, prepare(links, candidate).await?).await?),
         None => None,

@@ -224,10 +224,10 @@ impl<'a> Job<'a> {
         let (memory, environment) = (self.memory, &self.environment);
         let forced = message.forced;
         let mut overrides = memory.overrides(environment, clock::to_ms(now));
-        let same = |other: &Override| other.kind() == forced.kind() && other.key == forced.key;
+        let is_it = |other: &Override| other.kind() == forced.kind() && other.key == forced.key;
         let replaced = overrides
             .iter()
-            .position(same)
+            .position(is_it)
             .map(|at| overrides.remove(at).id);
         overrides.push(forced.clone());
         check_bounds(&overrides)?;

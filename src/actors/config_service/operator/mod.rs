@@ -194,23 +194,6 @@ impl ConfigServiceActor {
         };
         Box::pin(wrap_future(decided))
     }
-
-    /// Queues a look at every environment that needs one.
-    pub(super) fn tick(&mut self, ctx: &mut Context<Self>) {
-        fail::fail_point!("config_service.timer");
-        let board = &self.links.board;
-        let news = |name: &str| board.environment(name).map_or(0, |cell| cell.decisions());
-        for environment in self.memory.due(clock::now_ms(), news) {
-            let is_queued = self.queue.iter().any(|work| {
-                matches!(work, Work::Operate { order: Order::Refresh { environment: queued }, .. } if *queued == environment)
-            });
-            if !is_queued {
-                let (reply, _nobody) = oneshot::channel();
-                let order = Order::Refresh { environment };
-                self.enqueue_first(Work::Operate { order, reply }, ctx);
-            }
-        }
-    }
 }
 
 impl Handler<SetOverride> for ConfigServiceActor {
