@@ -40,7 +40,7 @@ pub(crate) fn run_flat_with_10_000(report: &mut Report) -> anyhow::Result<()> {
     block_on(flat(report, "rss_flat_1000_polls_of_10000", 10_000))
 }
 
-fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+pub(crate) fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     stitchd::sources::install_tls_provider();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     runtime.worker_threads(1).enable_all();
@@ -101,13 +101,13 @@ async fn flat(report: &mut Report, name: &str, features: usize) -> anyhow::Resul
 }
 
 /// Two payloads that differ in one rule of every feature, as after a change of a common condition.
-fn two_payloads(features: usize) -> anyhow::Result<[Bytes; 2]> {
+pub(crate) fn two_payloads(features: usize) -> anyhow::Result<[Bytes; 2]> {
     let one = delivered(features).payload;
     let other = std::str::from_utf8(&one)?.replace("\"DE\"", "\"AT\"");
     Ok([one, other.into()])
 }
 
-fn upstream(payloads: &[Bytes; 2]) -> anyhow::Result<Upstream> {
+pub(crate) fn upstream(payloads: &[Bytes; 2]) -> anyhow::Result<Upstream> {
     let upstream = Upstream::start(0)?;
     upstream.set_payload(CLIENT_KEY, payloads[0].clone());
     upstream.set_experiments(many_experiments(250));
@@ -116,14 +116,15 @@ fn upstream(payloads: &[Bytes; 2]) -> anyhow::Result<Upstream> {
 }
 
 /// The program, killed when dropped.
-struct Service {
+pub(crate) struct Service {
     process: Child,
     log: PathBuf,
     client: reqwest::Client,
     data: String,
     admin: String,
     live_ms: f64,
-    loaded_ms: f64,
+    /// From the start of the process to the first snapshot.
+    pub(crate) loaded_ms: f64,
 }
 
 impl Drop for Service {
@@ -135,9 +136,19 @@ impl Drop for Service {
 
 impl Service {
     /// Returns when the first snapshot is served, compressed bodies included.
-    async fn start(upstream: &Upstream, folder: &Path) -> anyhow::Result<Self> {
+    pub(crate) async fn start(upstream: &Upstream, folder: &Path) -> anyhow::Result<Self> {
+        let database = format!("sqlite://{}/bench.db?mode=rwc", folder.display());
+        Self::start_with(upstream, folder, &database).await
+    }
+
+    /// The same with this database.
+    pub(crate) async fn start_with(
+        upstream: &Upstream,
+        folder: &Path,
+        database: &str,
+    ) -> anyhow::Result<Self> {
         let (data, admin) = (free_address()?, free_address()?);
-        let settings = settings(upstream, folder, data, admin);
+        let settings = settings(upstream, folder, database, [data, admin]);
         std::fs::write(folder.join("default.toml"), settings)?;
         let log = folder.join("log");
         let started = Instant::now();
@@ -210,8 +221,32 @@ impl Service {
         bail!("{url} was not served in time; the program said:\n{log}")
     }
 
+    /// Tag and bytes of the snapshot that is served.
+    pub(crate) async fn served(&self) -> anyhow::Result<(String, Bytes)> {
+        let answer = self.client.get(self.snapshot()).send().await?;
+        let tag = answer
+            .headers()
+            .get("etag")
+            .context("a snapshot has a tag")?;
+        Ok((tag.to_str()?.to_owned(), answer.bytes().await?))
+    }
+
+    /// Waits until database and backup have everything.
+    pub(crate) async fn until_written(&self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + Duration::from_mins(1);
+        while Instant::now() < deadline {
+            let status = self.client.get(format!("{}/admin/status", self.admin));
+            let status: Value = serde_json::from_slice(&status.send().await?.bytes().await?)?;
+            if status["queues"]["store_pending"] == 0 {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        bail!("something is left to write")
+    }
+
     /// Forces a poll that must publish; how long until its revision is served.
-    async fn poll(&self) -> anyhow::Result<Duration> {
+    pub(crate) async fn poll(&self) -> anyhow::Result<Duration> {
         let started = Instant::now();
         let request = self
             .client
@@ -264,7 +299,12 @@ fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
-fn settings(upstream: &Upstream, folder: &Path, data: SocketAddr, admin: SocketAddr) -> String {
+fn settings(
+    upstream: &Upstream,
+    folder: &Path,
+    database: &str,
+    [data, admin]: [SocketAddr; 2],
+) -> String {
     let (base, folder) = (upstream.base_url(), folder.display());
     format!(
         r#"
@@ -272,7 +312,7 @@ fn settings(upstream: &Upstream, folder: &Path, data: SocketAddr, admin: SocketA
         data_bind = "{data}"
         admin_bind = "{admin}"
         [database]
-        url = "sqlite://{folder}/bench.db?mode=rwc"
+        url = "{database}"
         [backup]
         dir = "{folder}/backup"
         [[sources]]
