@@ -28,7 +28,7 @@ use crate::{
 
 /// How often the upstream goes on while a fault lasts: panics strike in the first round, signals in the second.
 const ROUNDS: usize = 2;
-/// Resident memory that the process never has more of: a debug build with 8 MB bodies at most, under load.
+/// Resident memory that the process never has more of: a debug build under load.
 const RSS_MAX_KIB: u64 = 400 * 1024;
 /// Revisions that are surely within `database.keep_revisions`, which is 500.
 const KEPT: u64 = 400;

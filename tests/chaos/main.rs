@@ -89,12 +89,12 @@ async fn break_everything(backend: Backend) {
     say(&format!("chaos on {name}, seed {seed}:\n{table}"));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nothing_that_breaks_reaches_a_reader_on_sqlite() {
     break_everything(sqlite()).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nothing_that_breaks_reaches_a_reader_on_postgres() {
     if let Some(backend) = on_server("postgres", "STITCHD_TEST_POSTGRES") {
         break_everything(backend).await;

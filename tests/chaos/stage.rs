@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::{
-    faults::{Kind, Signal, Trouble},
+    faults::{BODY_MAX, Kind, Signal, Trouble},
     load::{Load, counter_in, documents, snapshot_path},
     seen::{Life, Seen},
     support::{
@@ -324,7 +324,9 @@ impl Stage {
 }
 
 fn settings(bed: &Bed) -> PathBuf {
-    let mut text = bed.toml();
+    let limit = format!("max_body_bytes = {BODY_MAX}");
+    let mut text = bed.toml().replacen("max_body_bytes = 8000000", &limit, 1);
+    assert!(text.contains(&limit), "the settings have lost their limit");
     for (old, new) in CHANGES {
         assert!(text.contains(old), "the settings have lost `{old}`");
         text = text.replacen(old, new, 1);
