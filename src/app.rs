@@ -250,7 +250,7 @@ fn build(
     members.push(Arc::clone(&store_slot) as Arc<dyn Member>);
 
     let config_slot = Slot::<ConfigServiceActor>::new("config_service", "");
-    let config_memory = ConfigMemory::new(&settings.sources);
+    let config_memory = ConfigMemory::new(settings);
     let links = ConfigLinks {
         store: Arc::clone(&store_slot),
         board: Arc::clone(board),

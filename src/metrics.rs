@@ -10,6 +10,8 @@
 //! | `stitchd_snapshot_revision{environment}` | revision served; absent when none |
 //! | `stitchd_snapshot_durable{environment}` | 1 when the revision is in the database or the backup |
 //! | `stitchd_issues{environment}` | issues of the last stitch |
+//! | `stitchd_held_inputs{source}` | 1 while an input of the source waits for an operator |
+//! | `stitchd_guard_trips_total{source,guard}` | inputs that were held, by the guard that tripped; repeats do not count |
 //! | `stitchd_polls_total{source,outcome}` | polls ended: `published`, `unchanged`, `held`, `failed` |
 //! | `stitchd_poll_duration_seconds{source}` | time from the first request to the end of the funnel |
 //! | `stitchd_fetch_part_failures_total{source,part,reason}` | parts of a poll that failed |
@@ -74,6 +76,7 @@ pub struct Metrics {
     snapshot_revision: Family<EnvironmentLabel, Gauge>,
     snapshot_durable: Family<EnvironmentLabel, Gauge>,
     issues: Family<EnvironmentLabel, Gauge>,
+    held: incoming::HeldMetrics,
     polls: Family<PollLabels, Counter>,
     poll_duration: Family<SourceLabel, Histogram>,
     part_failures: Family<PartLabels, Counter>,
@@ -115,6 +118,7 @@ impl Default for Metrics {
             snapshot_revision: Family::default(),
             snapshot_durable: Family::default(),
             issues: Family::default(),
+            held: incoming::HeldMetrics::default(),
             polls: Family::default(),
             poll_duration: Family::new_with_constructor(histogram as fn() -> Histogram),
             part_failures: Family::default(),
@@ -171,6 +175,7 @@ impl Metrics {
             self.snapshot_durable.clone(),
         );
         r.register("issues", "Issues of the last stitch", self.issues.clone());
+        self.held.register(r);
         r.register("polls", "Polls ended", self.polls.clone());
         r.register(
             "poll_duration_seconds",

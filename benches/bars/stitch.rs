@@ -9,15 +9,18 @@ use stitchd::{
     actors::config_service::field_names,
     cli::demo::upstream::{many_experiments, many_features},
     clock,
+    eval::Dialect,
     model::{Candidate, Document, Evaluators, Snapshot, SnapshotMeta},
     pipeline::{
         FieldNames,
-        guard::{experiments_not_emptied, payload_not_emptied, view_not_emptied},
+        admission::{Offer, admit},
+        guard::{Content, Reaction, Rules, Side},
         input::SourceInput,
         stitch::{StitchInput, shown, stitch},
     },
     settings, views,
 };
+use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::report::{Report, median};
@@ -65,20 +68,22 @@ pub(crate) fn input(delivered: &Delivered) -> anyhow::Result<SourceInput> {
     Ok(input)
 }
 
-/// Stitches and renders every route.
-pub(crate) fn candidate(input: &SourceInput) -> Candidate {
-    let now = clock::now();
+fn stitch_inputs(input: &SourceInput, now: OffsetDateTime) -> [StitchInput; 1] {
     let payloads = input.payloads.values();
-    let inputs = [StitchInput {
+    let list = input.experiments.as_ref();
+    [StitchInput {
         source: NAME.into(),
         precedence: 0,
         payloads: payloads.map(|part| Arc::clone(&part.payload)).collect(),
-        experiments: input
-            .experiments
-            .as_ref()
-            .map(|part| Arc::clone(&part.list)),
+        experiments: list.map(|part| Arc::clone(&part.list)),
         checked_at: now,
-    }];
+    }]
+}
+
+/// Stitches and renders every route.
+pub(crate) fn candidate(input: &SourceInput) -> Candidate {
+    let now = clock::now();
+    let inputs = stitch_inputs(input, now);
     let stitched = stitch(NAME, &inputs);
     let views = views::render_consumers(&shown(&stitched, &inputs));
     let documents: Vec<_> = views
@@ -178,24 +183,42 @@ fn stages(report: &mut Report, delivered: &Delivered) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What looks for emptiness, once per part and view.
+/// What guards cost where a change touches nothing: each part, and two stitches of the environment.
 fn guards(report: &mut Report, delivered: &Delivered) -> anyhow::Result<()> {
     let input = input(delivered)?;
+    let settings = settings::Guards::default();
+    let rules = Rules {
+        max_removed_share: settings.max_removed_share,
+        max_removed_min: settings.max_removed_min,
+        max_growth: settings.max_growth,
+        growth_floor_bytes: settings.growth_floor_bytes,
+        max_changed_units_share: settings.max_changed_units_share,
+        weights_changed: Reaction::Warn,
+        hash_changed: Reaction::Warn,
+        namespace_overlap: Reaction::Warn,
+        allow_empty: false,
+        dialect: Dialect::Strict,
+    };
     let part = input.payloads.get(NAME).context("the payload was taken")?;
-    let list = input.experiments.as_ref().context("the list was taken")?;
-    let candidate = candidate(&input);
+    let now = clock::now();
+    let news = [Content::Payload(NAME.to_owned(), part.clone())];
     let mut times = Vec::new();
     for _ in 0..ROUNDS {
-        let (time, outcome) = timed(|| {
-            payload_not_emptied(Some(&part.payload), &part.payload)?;
-            experiments_not_emptied(Some(&list.list), &list.list)?;
-            let experiments = list.list.experiments.iter();
-            let shown = experiments.map(|e| e.tracking_key.as_str()).collect();
-            candidate.documents.iter().try_for_each(|document| {
-                view_not_emptied(&document.name, &document.members, &document.members, &shown)
+        let (time, verdict) = timed(|| {
+            admit(&Offer {
+                source: &NAME.into(),
+                rules: &rules,
+                old: &input,
+                news: &news,
+                is_first: false,
+                takes_part: &|_| true,
+                side: &|input| Side {
+                    stitched: stitch(NAME, &stitch_inputs(input, now)),
+                    ..Side::default()
+                },
             })
         });
-        outcome?;
+        anyhow::ensure!(verdict.parked.is_empty(), "{:?}", verdict.trips);
         times.push(time);
     }
     report.unjudged("guards", median(times) / BUDGET_MS);

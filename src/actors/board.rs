@@ -38,6 +38,7 @@ pub struct SourceClock {
     /// clock says of an age is wrong when somebody sets that clock back.
     born: Instant,
     noted_after_ms: AtomicU64,
+    is_held: AtomicBool,
 }
 
 impl SourceClock {
@@ -70,6 +71,16 @@ impl SourceClock {
 
     fn lived_ms(&self) -> u64 {
         u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether something that it delivered waits for an operator.
+    pub fn is_held(&self) -> bool {
+        self.is_held.load(Ordering::Relaxed)
+    }
+
+    /// Records whether something that it delivered waits for an operator.
+    pub fn set_held(&self, is_held: bool) {
+        self.is_held.store(is_held, Ordering::Relaxed);
     }
 
     /// Records a successful check.
@@ -184,6 +195,7 @@ impl Board {
                 last_success_ms: AtomicI64::new(NEVER),
                 born: Instant::now(),
                 noted_after_ms: AtomicU64::new(0),
+                is_held: AtomicBool::new(false),
             };
             sources.insert(source.id.clone(), Arc::new(clock));
         }

@@ -53,6 +53,21 @@ pub enum ApiError {
     /// The revision is stored, and not as it once was.
     #[error("revision {0} is stored and cannot be read")]
     RevisionHarmed(u64),
+    /// Nothing of this source is held.
+    #[error("nothing of this source is held")]
+    NotHeld {
+        /// Sources of the environment of which something is held.
+        held: Vec<String>,
+    },
+    /// Another input is held than the caller has seen.
+    #[error("another input is held now; look at it before you decide")]
+    HeldChanged {
+        /// Its digest.
+        digest: String,
+    },
+    /// A held input does not pass validation.
+    #[error("the held input is not valid: {0}")]
+    HeldRefused(String),
     /// The source is disabled in the settings.
     #[error("source `{0}` has `enabled = false`; nothing runs for it")]
     SourceDisabled(String),
@@ -145,6 +160,9 @@ impl ApiError {
             Self::UnknownRevision { .. } => "unknown_revision",
             Self::RevisionUnavailable(_) => "revision_unavailable",
             Self::RevisionHarmed(_) => "revision_harmed",
+            Self::NotHeld { .. } => "not_held",
+            Self::HeldChanged { .. } => "held_changed",
+            Self::HeldRefused(_) => "held_refused",
             Self::SourceDisabled(_) => "source_disabled",
             Self::Missing { code, .. } | Self::Conflict { code, .. } => code,
             Self::NotLoaded => "not_loaded",
@@ -207,6 +225,12 @@ impl ApiError {
             Self::Missing { near, .. } if !near.is_empty() => {
                 problem.insert("near".to_owned(), json!(near));
             }
+            Self::NotHeld { held } => {
+                problem.insert("held".to_owned(), json!(held));
+            }
+            Self::HeldChanged { digest } => {
+                problem.insert("digest".to_owned(), json!(digest));
+            }
             Self::BadRequest { field, .. } => {
                 problem.insert("field".to_owned(), json!(field));
             }
@@ -259,9 +283,13 @@ impl ResponseError for ApiError {
             | Self::UnknownEnvironment { .. }
             | Self::UnknownSource { .. }
             | Self::UnknownRevision { .. }
-            | Self::Missing { .. } => StatusCode::NOT_FOUND,
+            | Self::Missing { .. }
+            | Self::NotHeld { .. } => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Self::SourceDisabled(_) | Self::Conflict { .. } => StatusCode::CONFLICT,
+            Self::SourceDisabled(_)
+            | Self::Conflict { .. }
+            | Self::HeldChanged { .. }
+            | Self::HeldRefused(_) => StatusCode::CONFLICT,
             Self::BadRequest { .. } => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,

@@ -121,6 +121,9 @@ fn degraded(shared: &Shared, store: Option<&StoreStatus>) -> Vec<String> {
         } else if is_enabled && clock.is_stale() {
             list.push(format!("source `{}` is stale", clock.id));
         }
+        if clock.is_held() {
+            list.push(format!("held: an input of source `{}`", clock.id));
+        }
     }
     let unpinned = shared.handles.board.environments();
     let unpinned = unpinned.filter(|cell| cell.is_pin_lost());

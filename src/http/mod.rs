@@ -19,6 +19,7 @@ mod extract;
 mod fields;
 mod growthbook;
 mod health;
+mod held;
 mod negotiate;
 mod observe;
 mod overrides;
@@ -53,6 +54,7 @@ pub use self::{
     state::{HttpState, Shared},
 };
 use crate::{
+    actors::config_service::Fate,
     model::snapshot::{SNAPSHOT_DOCUMENT, connection_document},
     settings::Role,
 };
@@ -264,6 +266,28 @@ pub const ROUTES: &[Route] = &[
         overrides::REMOVE,
         "puts an end to an override",
         || web::route().to(overrides::remove),
+    ),
+    Route {
+        role: Some(Role::Operator),
+        ..view(
+            "/admin/environments/{environment}/held",
+            "inputs that guards keep from being published",
+            || web::route().to(held::list),
+        )
+    },
+    decision(
+        POST,
+        "/admin/environments/{environment}/held/{source}/approve",
+        held::APPROVE,
+        "takes a held input in",
+        || held::decide(Fate::Approve),
+    ),
+    decision(
+        POST,
+        "/admin/environments/{environment}/held/{source}/discard",
+        held::DISCARD,
+        "says that a held input is not wanted",
+        || held::decide(Fate::Discard),
     ),
     order(
         "/admin/sources/{id}/pause",

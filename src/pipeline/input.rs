@@ -12,7 +12,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{FieldNames, Refusal, guard, payload::ExperimentList, payload::Payload, validate};
+use super::{
+    FieldNames, Refusal, guard::Content, payload::ExperimentList, payload::Payload, validate,
+};
 use crate::model::CanonicalJson;
 
 /// One SDK connection's accepted payload.
@@ -43,30 +45,87 @@ pub struct SourceInput {
 }
 
 impl SourceInput {
-    /// Takes a payload in; `true` when its meaning changed.
+    /// Reads a payload; `None` where it means what the accepted one means.
+    ///
+    /// Fails when the document is refused.
+    pub fn read_payload(
+        &self,
+        source: &str,
+        key: &str,
+        raw: &Bytes,
+    ) -> Result<Option<Content>, Refusal> {
+        let old = self.payloads.get(key);
+        if old.is_some_and(|part| part.raw == *raw) {
+            return Ok(None);
+        }
+        let old = old.map(|part| &*part.payload);
+        let new = validate::payload(source, raw, old)?;
+        // Same meaning: the allocated one stays with its bytes, which are those that are served and stored.
+        Ok((old != Some(&new)).then(|| {
+            let part = PayloadPart {
+                raw: raw.clone(),
+                payload: Arc::new(new),
+            };
+            Content::Payload(key.to_owned(), part)
+        }))
+    }
+
+    /// Reads a list of experiments; `None` where it means what the accepted one means: then only its bytes are taken.
+    ///
+    /// Fails when the document is refused; then nothing has changed.
+    pub fn read_experiments(
+        &mut self,
+        source: &str,
+        raw: &Bytes,
+        fields: &FieldNames,
+    ) -> Result<Option<Content>, Refusal> {
+        if let Some(old) = &self.experiments
+            && old.raw == *raw
+        {
+            return Ok(None);
+        }
+        let old = self.experiments.as_ref().map(|part| &*part.list);
+        let new = validate::experiments(source, raw, old, fields)?;
+        if let Some(old) = &mut self.experiments
+            && *old.list == new
+        {
+            old.raw = raw.clone();
+            return Ok(None);
+        }
+        Ok(Some(Content::Experiments(ExperimentsPart {
+            raw: raw.clone(),
+            list: Arc::new(new),
+        })))
+    }
+
+    /// Puts what was read in its place.
+    pub fn put(&mut self, content: &Content) {
+        match content {
+            Content::Payload(key, part) => drop(self.payloads.insert(key.clone(), part.clone())),
+            Content::Experiments(part) => self.experiments = Some(part.clone()),
+            Content::Removed(keys) => self.payloads.retain(|key, _| !keys.contains(key)),
+        }
+    }
+
+    /// The same with these parts in their places.
+    #[must_use]
+    pub fn with(&self, contents: &[Content]) -> Self {
+        let mut input = self.clone();
+        for content in contents {
+            input.put(content);
+        }
+        input
+    }
+
+    /// Reads a payload and puts it in its place; `true` when its meaning changed.
     ///
     /// Fails when the document is refused; then nothing has changed.
     pub fn take_payload(&mut self, source: &str, key: &str, raw: &Bytes) -> Result<bool, Refusal> {
-        let old = self.payloads.get(key);
-        if old.is_some_and(|part| part.raw == *raw) {
-            return Ok(false);
-        }
-        let old = old.map(|part| Arc::clone(&part.payload));
-        let new = validate::payload(source, raw, old.as_deref())?;
-        guard::payload_not_emptied(old.as_deref(), &new)?;
-        let is_news = old.as_deref() != Some(&new);
-        let part = PayloadPart {
-            raw: raw.clone(),
-            payload: Arc::new(new),
-        };
-        // Same meaning: keep the allocated one with its bytes, which are those that are served and stored.
-        if is_news {
-            self.payloads.insert(key.to_owned(), part);
-        }
-        Ok(is_news)
+        let news = self.read_payload(source, key, raw)?;
+        Ok(news.inspect(|content| self.put(content)).is_some())
     }
 
-    /// Takes a list of experiments in; `true` when its meaning changed.
+    /// Reads a list of experiments and puts it in its place; `true` when its meaning changed.
     ///
     /// Fails when the document is refused; then nothing has changed.
     pub fn take_experiments(
@@ -75,23 +134,8 @@ impl SourceInput {
         raw: &Bytes,
         fields: &FieldNames,
     ) -> Result<bool, Refusal> {
-        if self
-            .experiments
-            .as_ref()
-            .is_some_and(|part| part.raw == *raw)
-        {
-            return Ok(false);
-        }
-        let old = self.experiments.as_ref().map(|part| Arc::clone(&part.list));
-        let new = validate::experiments(source, raw, old.as_deref(), fields)?;
-        guard::experiments_not_emptied(old.as_deref(), &new)?;
-        let is_news = old.as_deref() != Some(&new);
-        let list = old.filter(|_| !is_news).unwrap_or_else(|| Arc::new(new));
-        self.experiments = Some(ExperimentsPart {
-            raw: raw.clone(),
-            list,
-        });
-        Ok(is_news)
+        let news = self.read_experiments(source, raw, fields)?;
+        Ok(news.inspect(|content| self.put(content)).is_some())
     }
 
     /// Spells the input for storage.
@@ -271,20 +315,6 @@ mod tests {
             assert_eq!(payload.issues[0].path, "features.a.rules");
         }
         assert_eq!(restored, input);
-    }
-
-    #[test]
-    fn an_emptied_payload_is_refused_and_changes_nothing() {
-        let mut input = SourceInput::default();
-        input
-            .take_payload("s", "k", &payload(&json!({"a": {}})))
-            .unwrap();
-        let before = input.clone();
-        let refusal = input
-            .take_payload("s", "k", &payload(&json!({})))
-            .unwrap_err();
-        assert_eq!(refusal.code(), "empty_features");
-        assert_eq!(input, before);
     }
 
     #[test]

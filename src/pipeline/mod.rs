@@ -1,13 +1,15 @@
-//! From raw bytes to one merged configuration: validate → adapt → stitch, with the guards that keep emptiness out.
+//! From raw bytes to one merged configuration: validate → adapt → stitch, and guards before anything is published.
 //!
 //! Pure: no clock, no I/O, no actor. The fourth stage, *store*, is I/O and therefore not here: `ConfigServiceActor`
 //! runs these functions on a blocking thread and hands what they make to `StoreActor`.
 //!
 //! A malformed item is dropped in [`validate`] (its last good version is put in its place), a malformed document is
-//! refused there as a whole ([`Refusal`]), and a well-formed but empty one is refused by [`guard`]. [`relay`] makes the
+//! refused there as a whole ([`Refusal`]). A well-formed one that would change too much is kept apart by [`admission`],
+//! which asks [`guard`]. [`relay`] makes the
 //! documents that SDKs get, out of the bytes that came; [`overlay`] lays over all of them what operators force.
 
 pub mod adapt;
+pub mod admission;
 pub mod dates;
 mod groups;
 pub mod guard;
@@ -41,14 +43,6 @@ pub enum Refusal {
         /// The limit.
         limit: usize,
     },
-    /// Well-formed, but empty where the last accepted one was not.
-    #[error("{message}")]
-    Empty {
-        /// `empty_features`, `empty_experiments`, `empty_view`, `empty_source`.
-        code: &'static str,
-        /// What was there before.
-        message: String,
-    },
 }
 
 impl Refusal {
@@ -57,7 +51,6 @@ impl Refusal {
         match self {
             Self::Malformed { .. } => "malformed",
             Self::TooMany { .. } => "too_many_items",
-            Self::Empty { code, .. } => code,
         }
     }
 }

@@ -17,7 +17,7 @@ pub use layers::{Profile, from_toml, load};
 pub use publish::{Publish, TargetUrl, WebhookTarget};
 pub use sections::{
     Admin, AdminToken, Backup, DataAuth, Database, Dialect, Evaluation, Guards, Http, LogFormat,
-    Role, Server, Telemetry,
+    Reaction, Role, Server, Telemetry,
 };
 pub use source::{Connection, Connections, Fields, Poll, Source, SourceGuards, SourceKind};
 pub use sticky::{StickyBuckets, StickyEngine};

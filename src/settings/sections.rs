@@ -246,6 +246,47 @@ pub struct Guards {
     pub max_changed_units_share: f64,
     /// Identical repeats after which a parked input is accepted; 0: only an operator accepts.
     pub auto_accept_after_polls: u32,
+    /// What is done when the split of a running experiment changes without a new phase.
+    pub weights_changed: Reaction,
+    /// What is done when the units of a running experiment are hashed otherwise without a new phase.
+    pub hash_changed: Reaction,
+    /// What is done when running experiments come to share a part of a namespace.
+    pub namespace_overlap: Reaction,
+}
+
+/// What is done about an unsafe edit of a running experiment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reaction {
+    /// Served, with an issue.
+    #[default]
+    Warn,
+    /// Parked until somebody approves it.
+    Hold,
+    /// Served, and nobody is told.
+    Ignore,
+}
+
+impl Guards {
+    /// The same with what a source has of its own.
+    #[must_use]
+    pub fn with(&self, own: &super::SourceGuards) -> Self {
+        let removed_min = own.max_removed_min;
+        let floor = own.growth_floor_bytes;
+        let units = own.max_changed_units_share;
+        let polls = own.auto_accept_after_polls;
+        Self {
+            max_removed_share: own.max_removed_share.unwrap_or(self.max_removed_share),
+            max_removed_min: removed_min.unwrap_or(self.max_removed_min),
+            max_growth: own.max_growth.unwrap_or(self.max_growth),
+            growth_floor_bytes: floor.unwrap_or(self.growth_floor_bytes),
+            max_changed_units_share: units.unwrap_or(self.max_changed_units_share),
+            auto_accept_after_polls: polls.unwrap_or(self.auto_accept_after_polls),
+            weights_changed: own.weights_changed.unwrap_or(self.weights_changed),
+            hash_changed: own.hash_changed.unwrap_or(self.hash_changed),
+            namespace_overlap: own.namespace_overlap.unwrap_or(self.namespace_overlap),
+        }
+    }
 }
 
 impl Default for Guards {
@@ -257,6 +298,9 @@ impl Default for Guards {
             growth_floor_bytes: 65_536,
             max_changed_units_share: 0.05,
             auto_accept_after_polls: 0,
+            weights_changed: Reaction::Warn,
+            hash_changed: Reaction::Warn,
+            namespace_overlap: Reaction::Warn,
         }
     }
 }

@@ -222,6 +222,12 @@ pub struct SourceGuards {
     pub max_changed_units_share: Option<f64>,
     /// See [`super::Guards`].
     pub auto_accept_after_polls: Option<u32>,
+    /// See [`super::Guards`].
+    pub weights_changed: Option<super::Reaction>,
+    /// See [`super::Guards`].
+    pub hash_changed: Option<super::Reaction>,
+    /// See [`super::Guards`].
+    pub namespace_overlap: Option<super::Reaction>,
 }
 
 /// GrowthBook custom fields that feed the consumer formats.

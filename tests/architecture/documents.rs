@@ -176,6 +176,8 @@ fn exported_metrics() -> BTreeSet<String> {
     metrics.poll_ended("s", "published", 0.1);
     metrics.part_failed("s", "payload", "timeout");
     metrics.source_paused("s", false);
+    metrics.held_input("s", true);
+    metrics.guard_tripped("s", "shrink");
     metrics.pushed("s", "published");
     metrics.webhook("s", "polling");
     metrics.purged("t", "purged", 1);

@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 use stitchd::{
-    cli::demo::upstream::{ExperimentExt as _, Upstream, experiment},
+    cli::demo::upstream::{ExperimentExt as _, Upstream, experiment, many_features},
     clock,
 };
 use time::Duration;
 
 use crate::{
     stand::{self, PAYLOAD_ONLY, assert_report, assert_unmoved},
-    support::{Bed, TestApp},
+    support::{Bed, ENVIRONMENT, SOURCE, TestApp},
 };
 
 const VARNISH: &str = "/api/v1/experiments?authority=varnish&format=config";
@@ -78,7 +78,8 @@ fn renamed(upstream: &Upstream, field: &str) {
 
 #[tokio::test]
 async fn vanished_features_are_held() {
-    check(no_features, |_| {}, "payload", "empty_features").await;
+    let mended = |upstream: &Upstream| upstream.set_features(many_features(5, 3));
+    check(no_features, mended, "payload", "empty_features").await;
 }
 
 #[tokio::test]
@@ -182,15 +183,22 @@ async fn a_view_whose_only_experiment_is_a_draft_again_empties_rightly() {
     empties_rightly(|e| e.with_status("draft")).await;
 }
 
+/// That nothing runs any more is for somebody to confirm, although each experiment has ended as it should.
 #[tokio::test]
-async fn all_views_empty_rightly_at_once() {
+async fn the_last_running_experiments_end_with_an_approval() {
     let bed = Bed::new();
     let app = stand::start(&bed, &[]).await;
+    let before = app.served().await;
     for key in ["sticky-header-2026", "search-box-2026"] {
         bed.upstream
             .update_experiment(key, |e| *e = e.clone().with_archived(true));
     }
-    assert_report(&app.poll().await, "published", &[], "");
+    let why = "experiments: shrink: nothing is left of 2 running experiments";
+    assert_report(&app.poll().await, "held", &["experiments"], why);
+    assert_unmoved("nothing runs", &before, &app.served().await);
+    let approve = format!("/admin/environments/{ENVIRONMENT}/held/{SOURCE}/approve");
+    let answer = app.admin_post(&approve, r#"{"reason":"all done"}"#).await;
+    assert_eq!(answer.json()["outcome"], "published");
     assert_eq!(app.get(VARNISH).await.body, "{}");
     assert_eq!(app.get(MEDIAWIKI).await.body, "[]");
     app.stop().await;

@@ -50,6 +50,8 @@ pub(crate) enum Trigger {
     Status,
     /// `GET /admin/environments/…/issues`.
     Issues,
+    /// A look at what is held, and a decision about it.
+    Held,
     /// `GET /admin/audit`.
     Audit,
     /// A look at the history: a list, and a revision that is not served any more.
@@ -94,6 +96,7 @@ impl Trigger {
             | ("store", "GetStoreStatus")
             | ("announcer", "GetTargets") => Self::Status,
             ("config_service", "GetIssues") => Self::Issues,
+            ("config_service", "GetHeld" | "DecideHeld" | "decide_future") => Self::Held,
             ("sticky", "ReadBuckets" | "read_future" | "WriteBuckets" | "write_future") => {
                 Self::Sticky
             }
@@ -253,6 +256,14 @@ impl Scene {
             Trigger::Issues => {
                 let path = format!("/admin/environments/{ENVIRONMENT}/issues");
                 drop(app.admin_get(&path).await);
+            }
+            Trigger::Held => {
+                let path = format!("/admin/environments/{ENVIRONMENT}/held");
+                drop(app.admin_get(&path).await);
+                let path = format!("{path}/{SOURCE}/discard");
+                let answer = app.admin_post(&path, r#"{"reason":"a test"}"#).await;
+                // Nothing is held, and whoever dies of being asked, that is what is answered.
+                assert_eq!(answer.status, 404, "{answer:?}");
             }
             Trigger::Audit => drop(app.admin_get("/admin/audit").await),
             Trigger::History => self.look_back().await,

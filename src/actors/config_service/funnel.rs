@@ -13,15 +13,20 @@ use super::{
     relay,
 };
 use crate::{
-    model::{Candidate, Cause, Document, Evaluators, Issue, IssueSummary, SnapshotMeta, Stitched},
+    model::{
+        Candidate, Cause, Document, Evaluators, Experiment, Issue, IssueSummary, SnapshotMeta,
+        Sourced, Stitched,
+    },
     pipeline::{
-        Refusal, adapt, guard,
+        Refusal, adapt,
+        admission::Part,
+        guard::{self, Content, Guard, Reaction, Shown, Side, Trip},
         input::SourceInput,
         overrides,
         stitch::{self, StitchInput},
     },
     sources::{PartId, PartOutcome},
-    views,
+    views::{self, View},
 };
 
 /// Sources with what was accepted from them.
@@ -30,11 +35,13 @@ pub(super) type Sources = Vec<(Arc<FunnelSource>, Option<Accepted>)>;
 /// What taking a fetch in did to a source's input.
 #[derive(Default)]
 pub(super) struct Intake {
-    /// The input after it.
+    /// The input before it.
     pub(super) input: SourceInput,
-    /// Whether its meaning changed.
-    pub(super) is_news: bool,
-    /// Accepted parts and their validators.
+    /// What means something else than before, to be judged.
+    pub(super) news: Vec<Content>,
+    /// Parts that could be read, or have not changed; a part that is parked is taken out again.
+    pub(super) good: BTreeSet<Part>,
+    /// Parts that could be read, and their validators; the same.
     pub(super) accepted: BTreeMap<PartId, Option<String>>,
     /// "Unchanged" parts without a body here.
     pub(super) lost: Vec<PartId>,
@@ -46,61 +53,53 @@ pub(super) struct Intake {
     pub(super) has_arrived: bool,
 }
 
-/// How much of a source an ingest speaks for.
-#[derive(Clone, Copy)]
-pub(super) struct Scope {
-    /// Experiments are left as they were.
-    pub(super) skip_experiments: bool,
-    /// It brings what it brings and says nothing of the rest.
-    pub(super) is_push: bool,
-}
-
-/// Takes the parts of a fetch into a source's input.
+/// Reads the parts of a fetch. A push brings what it brings and says nothing of the rest.
+///
+/// `approved` holds the parts whose accepted bodies came by an operator's approval: what a validator says of them is
+/// about an older body.
 pub(super) fn take_in(
     source: &FunnelSource,
-    old: &SourceInput,
+    old: SourceInput,
     parts: &BTreeMap<PartId, PartOutcome>,
-    scope: Scope,
+    approved: &BTreeSet<PartId>,
+    is_push: bool,
 ) -> Intake {
-    let Scope {
-        skip_experiments,
-        is_push,
-    } = scope;
     let mut intake = Intake {
-        input: old.clone(),
-        is_whole: !skip_experiments && !is_push,
+        input: old,
+        is_whole: !is_push,
         ..Intake::default()
     };
     if !is_push {
-        forget_removed_connections(&mut intake, parts);
+        find_removed_connections(&mut intake, parts);
     }
-    for (part, outcome) in parts {
-        if skip_experiments && *part == PartId::Experiments {
-            continue;
-        }
-        let is_here = match part {
+    for (id, outcome) in parts {
+        let is_here = match id {
             PartId::Payload(key) => intake.input.payloads.contains_key(key),
             PartId::Experiments => intake.input.experiments.is_some(),
         };
         match outcome {
             PartOutcome::Fetched { body, validator } => {
-                match take_part(source, &mut intake.input, part, body) {
-                    Ok(is_news) => {
-                        intake.is_news |= is_news;
+                match read_part(source, &mut intake.input, id, body) {
+                    Ok(news) => {
+                        intake.news.extend(news);
+                        intake.good.insert(part_of(id));
                         intake.has_arrived = true;
-                        intake.accepted.insert(part.clone(), validator.clone());
+                        intake.accepted.insert(id.clone(), validator.clone());
                     }
                     Err(refusal) => {
                         intake.is_whole = false;
-                        intake.refused.push((part.kind(), refusal));
+                        intake.refused.push((id.kind(), refusal));
                     }
                 }
             }
-            PartOutcome::NotModified if !is_here => {
+            PartOutcome::NotModified if !is_here || approved.contains(id) => {
                 intake.is_whole = false;
-                intake.lost.push(part.clone());
+                intake.lost.push(id.clone());
             }
-            PartOutcome::NotModified => intake.has_arrived = true,
+            PartOutcome::NotModified => {
+                intake.good.insert(part_of(id));
+                intake.has_arrived = true;
+            }
             PartOutcome::Skipped => intake.is_whole &= is_here,
             PartOutcome::Failed(_) => intake.is_whole = false,
         }
@@ -108,32 +107,66 @@ pub(super) fn take_in(
     intake
 }
 
-/// A connection that is no longer listed or discovered no longer counts.
-fn forget_removed_connections(intake: &mut Intake, parts: &BTreeMap<PartId, PartOutcome>) {
-    let is_payload = |part: &PartId| matches!(part, PartId::Payload(_));
-    // Without any payload among the parts the connections themselves could not be read.
-    if parts.keys().any(is_payload) {
-        let before = intake.input.payloads.len();
-        intake
-            .input
-            .payloads
-            .retain(|key, _| parts.contains_key(&PartId::Payload(key.clone())));
-        intake.is_news |= intake.input.payloads.len() != before;
+/// The pipeline's name of a part.
+pub(super) fn part_of(id: &PartId) -> Part {
+    match id {
+        PartId::Payload(key) => Part::Payload(key.clone()),
+        PartId::Experiments => Part::Experiments,
     }
 }
 
-fn take_part(
+/// A connection that is no longer listed or discovered no longer counts.
+fn find_removed_connections(intake: &mut Intake, parts: &BTreeMap<PartId, PartOutcome>) {
+    let is_payload = |part: &PartId| matches!(part, PartId::Payload(_));
+    // Without any payload among the parts the connections themselves could not be read.
+    if !parts.keys().any(is_payload) {
+        return;
+    }
+    let keys = intake.input.payloads.keys();
+    let removed: Vec<String> = keys
+        .filter(|key| !parts.contains_key(&PartId::Payload((*key).clone())))
+        .cloned()
+        .collect();
+    intake.good.insert(Part::Connections);
+    if !removed.is_empty() {
+        intake.news.push(Content::Removed(removed));
+    }
+}
+
+fn read_part(
     source: &FunnelSource,
     input: &mut SourceInput,
     part: &PartId,
     body: &Bytes,
-) -> Result<bool, Refusal> {
+) -> Result<Option<Content>, Refusal> {
     match part {
         PartId::Payload(key) if source.is_override => {
-            input.take_payload(&source.id, key, &overrides::to_payload(body)?)
+            input.read_payload(&source.id, key, &overrides::to_payload(body)?)
         }
-        PartId::Payload(key) => input.take_payload(&source.id, key, body),
-        PartId::Experiments => input.take_experiments(&source.id, body, &source.fields),
+        PartId::Payload(key) => input.read_payload(&source.id, key, body),
+        PartId::Experiments => input.read_experiments(&source.id, body, &source.fields),
+    }
+}
+
+/// The environment as guards look at it.
+pub(super) fn side(environment: &str, sources: &Sources, live: Option<&Candidate>) -> Side {
+    let inputs = stitch_inputs(sources, live);
+    let stitched = stitch::stitch(environment, &inputs);
+    let shown = stitch::shown(&stitched, &inputs);
+    let views = views::render_consumers(&shown).into_iter();
+    Side {
+        views: views
+            .map(|view| Shown {
+                name: view.name.into(),
+                bytes: view.body.len(),
+                members: view.members,
+            })
+            .collect(),
+        shown: shown
+            .iter()
+            .map(|experiment| experiment.item.tracking_key.clone())
+            .collect(),
+        stitched,
     }
 }
 
@@ -154,42 +187,31 @@ pub(super) struct Rendered {
     pub(super) candidate: Option<Arc<Candidate>>,
     /// Issues of all stages.
     pub(super) issues: Vec<Issue>,
+    /// A consumer's view that lost its last member although a former one is still to be shown.
+    pub(super) emptied: Option<Trip>,
 }
 
 /// Stitches an environment and renders every route. `live` is what came of that the last time.
-///
-/// Fails when a consumer's view would be emptied by anything but the end of its experiments.
 pub(super) fn render(
     environment: &Arc<str>,
     sources: &Sources,
     live: Option<&Candidate>,
     now: OffsetDateTime,
     cause: &Cause,
-) -> Result<Rendered, Refusal> {
-    let inputs: Vec<StitchInput> = sources
-        .iter()
-        .filter_map(|(s, a)| stitch_input(s, a.as_ref()?, live))
-        .collect();
+) -> Rendered {
+    let inputs = stitch_inputs(sources, live);
     // Half of a first input, say: nothing to serve is not the same as something empty to serve.
     if inputs.is_empty() {
-        return Ok(Rendered {
+        return Rendered {
             candidate: None,
             issues: Vec::new(),
-        });
+            emptied: None,
+        };
     }
     let stitched = stitch::stitch(environment, &inputs);
     let shown = stitch::shown(&stitched, &inputs);
     let views = views::render_consumers(&shown);
-    let keys: BTreeSet<&str> = shown
-        .iter()
-        .map(|experiment| experiment.item.tracking_key.as_str())
-        .collect();
-    for view in &views {
-        let members = live
-            .and_then(|live| live.document(view.name))
-            .map(|document| &document.members[..]);
-        guard::view_not_emptied(view.name, members.unwrap_or_default(), &view.members, &keys)?;
-    }
+    let emptied = emptied(&views, &shown, live);
     let mut issues = stitched.issues.clone();
     let mut documents = Vec::with_capacity(views.len());
     for view in views {
@@ -198,16 +220,19 @@ pub(super) fn render(
     }
     let connections = relay::documents(sources, live, now);
     issues.extend(connections.issues);
+    issues.extend(sources.iter().flat_map(near_limits));
+    issues.retain(|issue| !is_ignored(sources, issue));
     documents.extend(connections.documents);
     documents.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     issues.sort_unstable();
     let tail = views::snapshot::snapshot_tail(&stitched);
     let hash = Candidate::content_hash(&tail, &documents);
     if live.is_some_and(|live| live.hash == hash) {
-        return Ok(Rendered {
+        return Rendered {
             candidate: None,
             issues,
-        });
+            emptied,
+        };
     }
     let candidate = Candidate {
         environment: Arc::clone(environment),
@@ -219,10 +244,58 @@ pub(super) fn render(
         evaluators: Evaluators::default(),
         base: None,
     };
-    Ok(Rendered {
+    Rendered {
         candidate: Some(Arc::new(candidate)),
         issues,
+        emptied,
+    }
+}
+
+/// The first view that live content shows somebody in and this one, unduly, nobody.
+fn emptied(
+    views: &[View],
+    shown: &[Sourced<Arc<Experiment>>],
+    live: Option<&Candidate>,
+) -> Option<Trip> {
+    let shown: BTreeSet<String> = shown
+        .iter()
+        .map(|experiment| experiment.item.tracking_key.clone())
+        .collect();
+    let shown_as = |name: &str, members: &[String]| Shown {
+        name: name.into(),
+        members: members.to_vec(),
+        bytes: 0,
+    };
+    views.iter().find_map(|view| {
+        let old = live?.document(view.name)?;
+        let [old, new] = [&old.members, &view.members].map(|m| shown_as(view.name, m));
+        guard::view_emptied(&old, &new, &shown)
     })
+}
+
+/// Parts of a source that are over half of what a body may have.
+fn near_limits((source, accepted): &(Arc<FunnelSource>, Option<Accepted>)) -> Vec<Issue> {
+    let Some(accepted) = accepted else {
+        return Vec::new();
+    };
+    let input = &accepted.input;
+    let payloads = input.payloads.values();
+    let payloads = payloads.map(|part| ("payload", part.raw.len()));
+    let list = input.experiments.iter();
+    payloads
+        .chain(list.map(|part| ("experiments", part.raw.len())))
+        .filter_map(|(part, bytes)| {
+            guard::limits::of_bytes(&source.id, part, bytes, source.max_body_bytes)
+        })
+        .collect()
+}
+
+/// Whether the settings of an issue's source say that nobody wants to know.
+fn is_ignored(sources: &Sources, issue: &Issue) -> bool {
+    issue.code == Guard::NamespaceOverlap.as_str()
+        && sources.iter().any(|(source, _)| {
+            *source.id == *issue.source && source.rules.namespace_overlap == Reaction::Ignore
+        })
 }
 
 /// A source takes part once it is complete; one that took part before goes on with what it has.
@@ -232,6 +305,13 @@ pub(super) fn takes_part(
     live: Option<&Candidate>,
 ) -> bool {
     source.is_complete(&accepted.input) || contributes(live, &source.id)
+}
+
+fn stitch_inputs(sources: &Sources, live: Option<&Candidate>) -> Vec<StitchInput> {
+    sources
+        .iter()
+        .filter_map(|(source, accepted)| stitch_input(source, accepted.as_ref()?, live))
+        .collect()
 }
 
 fn stitch_input(

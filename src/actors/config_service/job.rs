@@ -1,16 +1,18 @@
 //! One job of the funnel: gather what it needs, have it computed ([`task`]), keep and publish what came of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{
-    ConfigLinks, ConfigMemory, Ingest, IngestReport, funnel,
+    ConfigLinks, ConfigMemory, Ingest, IngestReport,
+    funnel::{self, Rendered},
     memory::FunnelSource,
     operator,
+    parking::{Arrival, Change, News},
     publish::publish,
     restore::restore_inputs,
-    task::{self, Done, Task},
+    task::{self, Approval, Done, Task},
 };
 use crate::{
     actors::{
@@ -20,7 +22,10 @@ use crate::{
     },
     clock,
     model::{Cause, Snapshot},
-    pipeline::Refusal,
+    pipeline::{
+        admission,
+        guard::{Guard, Trip},
+    },
 };
 
 /// How long the store may take for one question; publishing itself waits 250 ms at most.
@@ -57,7 +62,15 @@ pub(super) async fn start(memory: &Arc<ConfigMemory>, links: &ConfigLinks, envir
     let rendered =
         blocking(move || funnel::render(&name, &sources, live.as_deref(), now, &cause)).await;
     match rendered {
-        Ok(Ok(rendered)) => {
+        // The settings read the stored inputs otherwise than before: that is not to empty anybody.
+        Ok(Rendered {
+            emptied: Some(trip),
+            ..
+        }) => warn!(
+            environment = &**environment,
+            "{environment} stays as stored: {}", trip.message
+        ),
+        Ok(rendered) => {
             if let Err(error) = publish(memory, links, environment, rendered).await {
                 warn!(
                     environment = &**environment,
@@ -65,10 +78,6 @@ pub(super) async fn start(memory: &Arc<ConfigMemory>, links: &ConfigLinks, envir
                 );
             }
         }
-        Ok(Err(refusal)) => warn!(
-            environment = &**environment,
-            "{environment} stays as stored: {refusal}"
-        ),
         Err(lost) => warn!(
             environment = &**environment,
             "{environment} was not stitched at start: {lost}"
@@ -95,7 +104,7 @@ pub(super) async fn ingest(
         Ok(served) => served,
         Err(error) => return IngestReport::failed(error.to_string()),
     };
-    let mut report = match run(memory, links, &source, ingest, served.as_ref()).await {
+    let mut report = match run(memory, links, &source, ingest, served.as_ref(), None).await {
         Ok(report) => report,
         Err(error) => IngestReport::failed(error.to_string()),
     };
@@ -112,72 +121,73 @@ pub(super) enum JobError {
     Panicked,
 }
 
-async fn run(
+/// Runs one ingest through the funnel; with an approval guards are not asked.
+pub(super) async fn run(
     memory: &Arc<ConfigMemory>,
     links: &ConfigLinks,
     source: &Arc<FunnelSource>,
     ingest: &Ingest,
     served: Option<&Arc<Snapshot>>,
+    approval: Option<Approval>,
 ) -> Result<IngestReport, JobError> {
     let environment = &source.environment;
-    if let Some(connections) = &ingest.connections {
+    let was_settled = memory.is_settled(environment);
+    memory.set_settled(environment, false);
+    let is_approved = approval.is_some();
+    let task = Task {
+        was_settled,
+        approval,
+        ..task_of(memory, source, ingest, served)
+    };
+    let mut done = blocking(move || task.run()).await?;
+    let keeps_connections = done.parked.as_ref().is_some_and(News::keeps_connections);
+    if let Some(connections) = ingest.connections.as_ref().filter(|_| !keeps_connections) {
         // Before what they brought is published, so that no key is unknown whose document is there.
         links
             .board
             .client_keys()
             .set_discovered(&source.id, connections);
     }
-    let was_settled = memory.is_settled(environment);
-    memory.set_settled(environment, false);
-    let task = Task {
-        source: Arc::clone(source),
-        sources: memory.of_environment(environment),
-        parts: memory.not_older(ingest),
-        connections: ingest.connections.clone(),
-        has_all_parts: ingest.has_all_parts,
-        is_push: ingest.is_push,
-        at: ingest.at,
-        live: memory.live(environment, served),
-        was_settled,
-    };
-    let done = blocking(move || task.run()).await?;
-    let is_held = done
-        .intake
-        .refused
-        .iter()
-        .any(|(_, refusal)| matches!(refusal, Refusal::Empty { .. }));
     keep(memory, links, source, &done).await?;
     memory.set_sequence(&source.id, done.intake.accepted.keys(), ingest.sequence);
-    memory.set_held(&source.id, is_held);
     let is_skipped = memory.is_pinned(environment)
         && done
             .rendered
             .as_ref()
             .is_some_and(|rendered| rendered.candidate.is_some());
+    if !is_approved {
+        let accepted = done.intake.accepted.keys();
+        memory.parking.clear_approved(&source.id, accepted);
+    }
+    let mut objections = objections(&done);
+    let is_held = !objections.is_empty();
+    park(memory, links, source, ingest, &mut done);
     let published = if let Some(rendered) = done.rendered {
         publish(memory, links, environment, rendered).await?
     } else {
         memory.set_settled(environment, was_settled && done.waiting_for.is_none());
         None
     };
-    let mut reasons: Vec<String> = done
-        .intake
-        .refused
-        .iter()
-        .map(|(part, refusal)| format!("{part}: {}: {refusal}", refusal.code()))
-        .collect();
-    reasons.extend(done.waiting_for.clone());
-    // What it brought is there, and served when the pin is taken back.
-    reasons.extend(is_skipped.then(|| "pinned".to_owned()));
+    let refused = done.intake.refused.iter();
+    objections.extend(refused.map(|(part, refusal)| {
+        let reason = format!("{part}: {}: {refusal}", refusal.code());
+        (*part, reason)
+    }));
     let outcome = match published {
         Some(published) if published.is_new => Outcome::Published,
         _ if is_held => Outcome::Held,
         _ if done.waiting_for.is_some() || !done.intake.has_arrived => Outcome::Failed,
         _ => Outcome::Unchanged,
     };
-    let mut refused_parts: Vec<&'static str> =
-        done.intake.refused.iter().map(|(part, _)| *part).collect();
+    let mut refused_parts: Vec<&'static str> = objections.iter().map(|(part, _)| *part).collect();
     refused_parts.dedup();
+    let reasons: Vec<String> = objections
+        .into_iter()
+        .map(|(_, reason)| reason)
+        .chain(done.waiting_for)
+        // What it brought is there, and served when the pin is taken back.
+        .chain(is_skipped.then(|| "pinned".to_owned()))
+        .collect();
     Ok(IngestReport {
         outcome,
         revision: published.map(|published| published.revision),
@@ -186,6 +196,97 @@ async fn run(
         accepted: done.intake.accepted,
         lost: done.intake.lost,
     })
+}
+
+/// What an ingest is to be computed from, in a settled environment and without an approval.
+fn task_of(
+    memory: &ConfigMemory,
+    source: &Arc<FunnelSource>,
+    ingest: &Ingest,
+    served: Option<&Arc<Snapshot>>,
+) -> Task {
+    Task {
+        source: Arc::clone(source),
+        sources: memory.of_environment(&source.environment),
+        parts: memory.not_older(ingest),
+        connections: ingest.connections.clone(),
+        has_all_parts: ingest.has_all_parts,
+        is_push: ingest.is_push,
+        at: ingest.at,
+        live: memory.live(&source.environment, served),
+        was_settled: true,
+        approved: memory.parking.approved(&source.id),
+        standing: memory.parking.standing(&source.id),
+        approval: None,
+    }
+}
+
+/// What guards say of an ingest: the kind of part, and the part with the guard and its words.
+fn objections(done: &Done) -> Vec<(&'static str, String)> {
+    let say = |part: &'static str, trip: &Trip| {
+        let reason = format!("{part}: {}: {}", trip.guard.as_str(), trip.message);
+        (part, reason)
+    };
+    let parked = done.parked.iter().flat_map(|parked| &parked.trips);
+    let parked = parked.map(|(part, trip)| say(part.kind(), trip));
+    let emptied = done.emptied.iter().map(|(part, trip)| say(part, trip));
+    parked.chain(emptied).collect()
+}
+
+/// Keeps what guards have left over, and tells once.
+fn park(
+    memory: &ConfigMemory,
+    links: &ConfigLinks,
+    source: &FunnelSource,
+    ingest: &Ingest,
+    done: &mut Done,
+) {
+    let id = &source.id;
+    let arrival = Arrival {
+        at: ingest.at,
+        sequence: ingest.sequence,
+        connections: ingest.connections.clone(),
+    };
+    let words: Vec<String> = objections(done)
+        .into_iter()
+        .map(|(_, words)| words)
+        .collect();
+    let guards: BTreeSet<Guard> = done
+        .parked
+        .as_ref()
+        .map(|parked| admission::guards(&parked.trips))
+        .unwrap_or_default();
+    let news = done.parked.take();
+    match memory.parking.update(id, &done.intake.good, news, arrival) {
+        Change::None => {}
+        Change::Parked => {
+            for guard in guards {
+                links.metrics.guard_tripped(id, guard.as_str());
+            }
+            let words = words.join("; ");
+            warn!(source.id = %id, "an input of {id} is held: {words}; everything else goes on being published");
+        }
+        Change::Ended if done.is_auto_accepted => {
+            info!(source.id = %id, "the held input of {id} came often enough and was accepted");
+        }
+        Change::Ended => info!(source.id = %id, "nothing of {id} is held any more"),
+    }
+    note_held(memory, links, source, done.emptied.is_some());
+}
+
+/// Tells everybody who may ask whether something of a source is held.
+pub(super) fn note_held(
+    memory: &ConfigMemory,
+    links: &ConfigLinks,
+    source: &FunnelSource,
+    is_emptied: bool,
+) {
+    let is_held = is_emptied || memory.parking.is_waiting(&source.id);
+    memory.set_held(&source.id, is_held);
+    links.metrics.held_input(&source.id, is_held);
+    if let Some(clock) = links.board.source(&source.id) {
+        clock.set_held(is_held);
+    }
 }
 
 /// Remembers what was accepted and has it stored.

@@ -8,19 +8,20 @@ use std::{
 use parking_lot::Mutex;
 use time::OffsetDateTime;
 
-use super::{FunnelEnvironment, Ingest, operator::Operated};
+use super::{FunnelEnvironment, Ingest, held::HeldInput, operator::Operated, parking::Parking};
 use crate::{
+    actors::board,
     model::{Issue, SourceVersion},
-    pipeline::{FieldNames, input::SourceInput},
-    settings::{self, Connection},
+    pipeline::{
+        FieldNames,
+        guard::{Reaction, Rules},
+        input::SourceInput,
+    },
+    settings::{self, Connection, Settings},
     sources::{PartId, PartOutcome},
 };
 
 /// What the funnel knows of a source from its settings.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a setting of its own"
-)]
 #[derive(Clone, Debug)]
 pub struct FunnelSource {
     /// Source id.
@@ -31,8 +32,6 @@ pub struct FunnelSource {
     pub is_enabled: bool,
     /// See [`settings::Source::precedence`].
     pub precedence: i32,
-    /// See [`settings::Source::allow_empty`].
-    pub allow_empty: bool,
     /// Whether a list of experiments belongs to it.
     pub has_experiments: bool,
     /// Client keys in order of the settings; empty: discovered, or a file.
@@ -43,18 +42,25 @@ pub struct FunnelSource {
     pub is_override: bool,
     /// Custom fields.
     pub fields: FieldNames,
+    /// What its inputs may change.
+    pub rules: Rules,
+    /// See [`settings::Guards::auto_accept_after_polls`].
+    pub auto_accept_after: u32,
+    /// See [`settings::Poll::max_body_bytes`].
+    pub max_body_bytes: usize,
 }
 
 impl FunnelSource {
     /// Takes over what the funnel needs.
-    pub fn new(source: &settings::Source) -> Self {
+    pub fn new(source: &settings::Source, settings: &Settings) -> Self {
         let listed = source.listed_connections();
+        let guards = settings.guards.with(&source.guards);
+        let dialect = settings.dialect_of(&source.environment);
         Self {
             id: source.id.as_str().into(),
             environment: source.environment.as_str().into(),
             is_enabled: source.enabled,
             precedence: source.precedence,
-            allow_empty: source.allow_empty,
             has_experiments: source.kind == settings::SourceKind::Growthbook
                 && !source.rest_host.is_empty(),
             connections: listed
@@ -64,6 +70,9 @@ impl FunnelSource {
             listed: Arc::new(listed),
             is_override: source.is_override,
             fields: field_names(&source.fields),
+            rules: rules(&guards, source.allow_empty, dialect),
+            auto_accept_after: guards.auto_accept_after_polls,
+            max_body_bytes: source.poll.max_body_bytes,
         }
     }
 
@@ -77,6 +86,27 @@ impl FunnelSource {
                 .all(|key| input.payloads.contains_key(key))
         };
         has_payloads && (!self.has_experiments || input.experiments.is_some())
+    }
+}
+
+/// The limits as the pipeline wants them.
+fn rules(guards: &settings::Guards, allow_empty: bool, dialect: settings::Dialect) -> Rules {
+    let reaction = |setting| match setting {
+        settings::Reaction::Warn => Reaction::Warn,
+        settings::Reaction::Hold => Reaction::Hold,
+        settings::Reaction::Ignore => Reaction::Ignore,
+    };
+    Rules {
+        max_removed_share: guards.max_removed_share,
+        max_removed_min: guards.max_removed_min,
+        max_growth: guards.max_growth,
+        growth_floor_bytes: guards.growth_floor_bytes,
+        max_changed_units_share: guards.max_changed_units_share,
+        weights_changed: reaction(guards.weights_changed),
+        hash_changed: reaction(guards.hash_changed),
+        namespace_overlap: reaction(guards.namespace_overlap),
+        allow_empty,
+        dialect: board::dialect(dialect),
     }
 }
 
@@ -124,19 +154,23 @@ pub struct ConfigMemory {
     inner: Mutex<Inner>,
     /// What operators decided.
     pub(super) operated: Operated,
+    /// What guards keep from being published.
+    pub(super) parking: Parking,
 }
 
 impl ConfigMemory {
     /// Knows the sources of the settings; inputs are loaded by the actor.
-    pub fn new(sources: &[settings::Source]) -> Arc<Self> {
-        let sources = sources
+    pub fn new(settings: &Settings) -> Arc<Self> {
+        let sources = settings
+            .sources
             .iter()
-            .map(FunnelSource::new)
+            .map(|source| FunnelSource::new(source, settings))
             .map(|s| (Arc::clone(&s.id), Arc::new(s)));
         Arc::new(Self {
             sources: sources.collect(),
             inner: Mutex::default(),
             operated: Operated::default(),
+            parking: Parking::default(),
         })
     }
 
@@ -236,14 +270,25 @@ impl ConfigMemory {
             .unwrap_or_default()
     }
 
-    /// Notes whether a source's newest input is held; `true` when that changed.
-    pub(super) fn set_held(&self, source: &Arc<str>, is_held: bool) -> bool {
+    /// Notes whether something of a source is held.
+    pub(super) fn set_held(&self, source: &Arc<str>, is_held: bool) {
         let mut inner = self.inner.lock();
         if is_held {
-            inner.held.insert(Arc::clone(source))
+            inner.held.insert(Arc::clone(source));
         } else {
-            inner.held.remove(source)
+            inner.held.remove(source);
         }
+    }
+
+    /// The parked inputs of an environment, sorted by source.
+    pub(super) fn held(&self, environment: &str) -> Vec<HeldInput> {
+        let of_it = self
+            .sources
+            .values()
+            .filter(|source| *source.environment == *environment);
+        of_it
+            .filter_map(|source| Some(HeldInput::new(source, &self.parking.get(&source.id)?)))
+            .collect()
     }
 
     pub(super) fn set_settled(&self, environment: &Arc<str>, is_settled: bool) {

@@ -4,18 +4,20 @@
 //! funnel is CPU work and runs on a blocking thread, one job at a time in order of arrival, so that two sources of one
 //! environment never race; the actor itself only queues jobs and swaps finished values, and answers pings meanwhile.
 //!
-//! Messages in: [`Ingest`] (`PollerActors`), [`GetIssues`], [`GetFunnelStatus`], [`SetOverride`], [`RemoveOverride`],
-//! [`ListOverrides`], [`SetPin`], [`RemovePin`], [`GetPin`] (control plane). Messages out: `GetSnapshot`, `LoadInputs`,
-//! `SaveInput`, `Publish`, `SaveRegisters`, `LoadRegisters`, `GetRevision` to the `StoreActor`.
+//! Messages in: [`Ingest`] (`PollerActors`), [`GetIssues`], [`GetFunnelStatus`], [`GetHeld`], [`DecideHeld`], [`SetOverride`],
+//! [`RemoveOverride`], [`ListOverrides`], [`SetPin`], [`RemovePin`], [`GetPin`] (control plane). Messages out: `GetSnapshot`,
+//! `LoadInputs`, `SaveInput`, `Publish`, `SaveRegisters`, `LoadRegisters`, `GetRevision` to the `StoreActor`.
 //!
 //! What was accepted lives in [`ConfigMemory`], which outlives the actor. On every start the stored inputs are loaded
 //! and each environment is stitched once before any new input is looked at. A job lost to a panic is asked for again by
 //! its poller; until a job has ended well its environment counts as unsettled and is stitched again.
 
 mod funnel;
+mod held;
 mod job;
 mod memory;
 mod operator;
+mod parking;
 mod publish;
 mod relay;
 mod restore;
@@ -37,6 +39,10 @@ use tracing::{Instrument as _, debug_span};
 
 use self::operator::{Order, Reply};
 pub use self::{
+    held::{
+        Changed, DecideHeld, Difference, Fate, GetHeld, HeldDecided, HeldError, HeldInput, Items,
+        Trip,
+    },
     memory::{ConfigMemory, FunnelSource, field_names},
     operator::{
         Decided, GetPin, ListOverrides, OVERRIDES_BYTES_MAX, OVERRIDES_MAX, OrderError, Pin,
@@ -130,7 +136,7 @@ pub struct FunnelStatus {
 pub struct FunnelEnvironment {
     /// Issues of the last stitch.
     pub issues: usize,
-    /// Sources whose newest input was refused as empty.
+    /// Sources of which something is held.
     pub held: usize,
     /// Overrides in force.
     pub overrides: usize,
@@ -163,6 +169,11 @@ enum Work {
     },
     /// Carry out what an operator wants.
     Operate { order: Order, reply: Reply },
+    /// Take in or discard what guards have parked.
+    Decide {
+        order: DecideHeld,
+        reply: oneshot::Sender<Result<HeldDecided, HeldError>>,
+    },
 }
 
 /// See the module's first paragraph.
@@ -245,6 +256,12 @@ impl ConfigServiceActor {
                     // Whoever gave up looks at what is there.
                     drop(reply.send(decided));
                 }
+                Work::Decide { order, reply } => {
+                    let span = debug_span!("decide", source.id = %order.source);
+                    let decided = held::decide(&memory, &links, &order).instrument(span).await;
+                    // Whoever gave up sees it in the list.
+                    drop(reply.send(decided));
+                }
             }
         };
         ctx.spawn(wrap_future::<_, Self>(job).map(|(), this, ctx| {
@@ -292,6 +309,35 @@ impl Handler<Ingest> for ConfigServiceActor {
             }
         };
         Box::pin(wrap_future(report))
+    }
+}
+
+impl Handler<DecideHeld> for ConfigServiceActor {
+    // As `Ingest`: an order is a job like any other.
+    type Result = ResponseActFuture<Self, Result<HeldDecided, HeldError>>;
+
+    fn handle(&mut self, order: DecideHeld, ctx: &mut Context<Self>) -> Self::Result {
+        fail::fail_point!("config_service.DecideHeld");
+        let (reply, decided) = oneshot::channel();
+        self.enqueue(Work::Decide { order, reply }, ctx);
+        let decided = async move {
+            fail::fail_point!("config_service.decide_future");
+            match decided.await {
+                Ok(decided) => decided,
+                // The actor ends, and this future with it.
+                Err(_) => std::future::pending().await,
+            }
+        };
+        Box::pin(wrap_future(decided))
+    }
+}
+
+impl Handler<GetHeld> for ConfigServiceActor {
+    type Result = MessageResult<GetHeld>;
+
+    fn handle(&mut self, message: GetHeld, _: &mut Context<Self>) -> Self::Result {
+        fail::fail_point!("config_service.GetHeld");
+        MessageResult(self.memory.held(&message.environment))
     }
 }
 

@@ -1,18 +1,26 @@
 //! The part of an ingest that is CPU work: takes the parts in, and stitches what came of it. For a blocking thread.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use time::OffsetDateTime;
 
 use super::{
-    funnel::{self, Intake, Rendered, Scope, Sources},
+    funnel::{self, Intake, Rendered, Sources},
     memory::{Accepted, FunnelSource},
+    parking::{News, Standing},
     relay,
 };
 use crate::{
     clock,
-    model::{Candidate, Cause, SourceVersion, snapshot::hex},
-    pipeline::{Refusal, guard, input::SourceInput},
+    model::{Candidate, Cause, Issue, SourceVersion, snapshot::hex},
+    pipeline::{
+        admission::{self, Offer, Part, Verdict},
+        guard::{Content, Side, Trip},
+        input::SourceInput,
+    },
     settings::Connection,
     sources::{PartId, PartOutcome},
     store::{PackedInput, StoredInput},
@@ -30,11 +38,27 @@ pub(super) struct Task {
     /// What came of the last stitch; `None`: nothing was ever published.
     pub(super) live: Option<Arc<Candidate>>,
     pub(super) was_settled: bool,
+    /// Parts whose accepted bodies came by approval.
+    pub(super) approved: BTreeSet<PartId>,
+    /// What is parked of the source already.
+    pub(super) standing: Option<Standing>,
+    /// Who wants guards to be passed over; `None`: they are asked.
+    pub(super) approval: Option<Approval>,
+}
+
+/// An operator's word that parked parts are right.
+pub(super) struct Approval {
+    /// What revisions say of it.
+    pub(super) cause: Cause,
+    /// Connections that may go.
+    pub(super) removed: Vec<String>,
 }
 
 /// What the blocking part of a job found.
 pub(super) struct Done {
     pub(super) intake: Intake,
+    /// Whether something is taken that means something else than before.
+    pub(super) is_news: bool,
     /// The input to keep, when it changed or its check time moved.
     pub(super) accepted: Option<Accepted>,
     /// The same, packed, when its content changed.
@@ -42,6 +66,14 @@ pub(super) struct Done {
     pub(super) rendered: Option<Rendered>,
     /// Why nothing can be published yet.
     pub(super) waiting_for: Option<String>,
+    /// What guards keep from being published.
+    pub(super) parked: Option<News>,
+    /// A view that the stored inputs would empty; nothing is published then.
+    pub(super) emptied: Option<(&'static str, Trip)>,
+    /// Whether the same input came often enough to be taken without anybody's word.
+    pub(super) is_auto_accepted: bool,
+    warnings: Vec<Issue>,
+    cause: Cause,
 }
 
 impl Task {
@@ -55,64 +87,111 @@ impl Task {
         let before = old
             .as_ref()
             .map_or_else(SourceInput::default, |old| (*old.input).clone());
-        let intake = funnel::take_in(&self.source, &before, &self.parts, self.scope(false));
-        let done = self.decide(intake, old.as_ref());
-        let emptied = done.intake.refused.iter().any(|(part, refusal)| {
-            *part == "experiments"
-                && matches!(
-                    refusal,
-                    Refusal::Empty {
-                        code: "empty_view",
-                        ..
-                    }
-                )
-        });
-        if !emptied {
-            return done;
+        let mut intake = funnel::take_in(
+            &self.source,
+            before,
+            &self.parts,
+            &self.approved,
+            self.is_push,
+        );
+        if let Some(approval) = self.approval.as_ref().filter(|a| !a.removed.is_empty()) {
+            let removed = Content::Removed(approval.removed.clone());
+            intake.news.push(removed);
+            intake.good.insert(Part::Connections);
         }
-        // The experiments would empty a consumer: they are left as they were, the payload's news still counts.
-        let refused = done.intake.refused;
-        let mut intake = funnel::take_in(&self.source, &before, &self.parts, self.scope(true));
-        intake.refused.extend(refused);
-        self.decide(intake, old.as_ref())
-    }
-
-    fn scope(&self, skip_experiments: bool) -> Scope {
-        Scope {
-            skip_experiments,
-            is_push: self.is_push,
-        }
-    }
-
-    fn decide(&self, mut intake: Intake, old: Option<&Accepted>) -> Done {
+        let (mut verdict, cause) = self.judge(&intake, old.as_ref());
+        let is_auto_accepted = self.approval.is_none() && cause.what.starts_with("auto-accept");
+        let parked = park(&mut intake, &mut verdict);
         intake.is_whole &= self.has_all_parts;
-        let mut done = Done {
+        let done = Done {
             intake,
+            is_news: verdict.is_news,
             accepted: None,
             to_store: None,
             rendered: None,
             waiting_for: None,
+            parked,
+            emptied: None,
+            is_auto_accepted,
+            warnings: verdict.warnings,
+            cause,
         };
+        self.decide(done, verdict.input, old.as_ref())
+    }
+
+    /// What is taken of the news, and what the revision that comes of it is to say.
+    fn judge(&self, intake: &Intake, old: Option<&Accepted>) -> (Verdict, Cause) {
+        let id = &self.source.id;
+        let live = self.live.as_deref();
+        let is_first = !funnel::contributes(live, id);
+        let offer = Offer {
+            source: id,
+            rules: &self.source.rules,
+            old: &intake.input,
+            news: &intake.news,
+            is_first,
+            takes_part: &|input| !is_first || self.source.is_complete(input),
+            side: &|input| self.side(input, old),
+        };
+        if let Some(approval) = &self.approval {
+            return (admission::admit_all(&offer), approval.cause.clone());
+        }
+        let verdict = admission::admit(&offer);
+        let is_due = self.standing.as_ref().is_some_and(|standing| {
+            standing.is_due(
+                self.source.auto_accept_after,
+                &verdict.parked,
+                &verdict.trips,
+            )
+        });
+        if is_due {
+            return (
+                admission::admit_all(&offer),
+                Cause::of(format!("auto-accept {id}")),
+            );
+        }
+        let what = if self.is_push { "push" } else { "poll" };
+        (verdict, Cause::of(format!("{what} {id}")))
+    }
+
+    /// The environment with an input of this source; time stands still, so that all differences are the input's.
+    fn side(&self, input: &SourceInput, old: Option<&Accepted>) -> Side {
+        let checked_at = old.map_or(self.at, |old| old.checked_at);
+        let connections = Arc::clone(old.map_or(&self.source.listed, |old| &old.connections));
+        let accepted = Accepted {
+            input: Arc::new(input.clone()),
+            version: SourceVersion::default(),
+            checked_at,
+            connections,
+        };
+        let sources = self.sources_with(&accepted);
+        funnel::side(&self.source.environment, &sources, self.live.as_deref())
+    }
+
+    fn sources_with(&self, accepted: &Accepted) -> Sources {
+        let mut sources = self.sources.clone();
+        for (source, slot) in &mut sources {
+            if source.id == self.source.id {
+                *slot = Some(accepted.clone());
+            }
+        }
+        sources
+    }
+
+    fn decide(&self, mut done: Done, input: SourceInput, old: Option<&Accepted>) -> Done {
         let live = self.live.as_deref();
         let checked_at = match old {
             Some(old) if !done.intake.is_whole => old.checked_at,
             _ => self.at,
         };
-        let input = Arc::new(std::mem::take(&mut done.intake.input));
+        let input = Arc::new(input);
         let known = old.map_or(&self.source.listed, |old| &old.connections);
-        let connections = relay::proven(known, self.connections.as_ref(), &done.intake);
+        let keeps_connections = done.parked.as_ref().is_some_and(News::keeps_connections);
+        let found = self.connections.as_ref().filter(|_| !keeps_connections);
+        let connections = relay::proven(known, found, &done.intake);
         let is_first = !funnel::contributes(live, &self.source.id);
         let is_complete = self.source.is_complete(&input);
-        if is_first && is_complete && !self.source.allow_empty {
-            let payloads: Vec<_> = input.payloads.values().map(|part| &*part.payload).collect();
-            let list = input.experiments.as_ref().map(|part| &*part.list);
-            if let Err(refusal) = guard::first_load_not_empty(&payloads, list) {
-                done.intake.refused.push(("payload", refusal));
-                done.intake.accepted.clear();
-                return done;
-            }
-        }
-        let to_store = done.intake.is_news.then(|| self.packed(&input));
+        let to_store = done.is_news.then(|| self.packed(&input));
         let version = match &to_store {
             Some(packed) => version_of(packed),
             None => old.map(|old| old.version.clone()).unwrap_or_default(),
@@ -123,6 +202,10 @@ impl Task {
             checked_at,
             connections,
         };
+        // An empty first load is no input yet.
+        if old.is_none() && !done.is_news && done.parked.is_some() {
+            return done;
+        }
         // Another encryption key, say: the same content in other bytes.
         let is_rekeyed =
             old.is_some_and(|old| !relay::is_same(&old.connections, &accepted.connections));
@@ -133,47 +216,43 @@ impl Task {
             done.waiting_for = Some(self.incomplete(&input));
             return done;
         }
-        if !(done.intake.is_news || is_due || is_first || is_rekeyed)
-            && self.was_settled
-            && live.is_some()
+        if !(done.is_news || is_due || is_first || is_rekeyed) && self.was_settled && live.is_some()
         {
             return done;
         }
-        self.stitch(&mut done, &accepted);
+        // What guards compare with is not what is live: the input was lost, or the settings read it otherwise now.
+        let is_unjudged = self.approval.is_none() && (old.is_none() || !done.is_news);
+        self.stitch(&mut done, &accepted, is_unjudged);
         done
     }
 
     /// Stitches the environment with what was accepted.
-    fn stitch(&self, done: &mut Done, accepted: &Accepted) {
+    fn stitch(&self, done: &mut Done, accepted: &Accepted, is_unjudged: bool) {
         let live = self.live.as_deref();
-        let mut sources = self.sources.clone();
-        for (source, slot) in &mut sources {
-            if source.id == self.source.id {
-                *slot = Some(accepted.clone());
-            }
-        }
+        let sources = self.sources_with(accepted);
         if let Some(missing) = missing(&sources, live) {
             done.waiting_for = Some(format!(
                 "the stored input of source `{missing}` is missing; waiting for its poll"
             ));
             return;
         }
-        let what = if self.is_push { "push" } else { "poll" };
-        let cause = Cause::of(format!("{what} {}", self.source.id));
-        match funnel::render(&self.source.environment, &sources, live, self.at, &cause) {
-            Ok(rendered) => done.rendered = Some(rendered),
-            Err(refusal) => {
-                let part = if self.source.has_experiments {
-                    "experiments"
-                } else {
-                    "payload"
-                };
-                done.intake.refused.push((part, refusal));
-                done.intake.accepted.clear();
-                done.accepted = None;
-                done.to_store = None;
-            }
+        let environment = &self.source.environment;
+        let mut rendered = funnel::render(environment, &sources, live, self.at, &done.cause);
+        if let Some(trip) = rendered.emptied.take().filter(|_| is_unjudged) {
+            let part = if self.source.has_experiments {
+                "experiments"
+            } else {
+                "payload"
+            };
+            done.emptied = Some((part, trip));
+            done.intake.accepted.clear();
+            done.accepted = None;
+            done.to_store = None;
+            return;
         }
+        rendered.issues.append(&mut done.warnings);
+        rendered.issues.sort_unstable();
+        done.rendered = Some(rendered);
     }
 
     fn incomplete(&self, input: &SourceInput) -> String {
@@ -207,6 +286,29 @@ fn version_of(packed: &PackedInput) -> SourceVersion {
         digest: packed.digest.clone(),
         accepted_at_ms: packed.accepted_at_ms,
     }
+}
+
+/// Takes what is parked out of what counts as accepted, so that its validators are never sent.
+fn park(intake: &mut Intake, verdict: &mut Verdict) -> Option<News> {
+    if verdict.parked.is_empty() {
+        return None;
+    }
+    intake.is_whole = false;
+    for content in &verdict.parked {
+        intake.good.remove(&Part::of(content));
+        match content {
+            Content::Payload(key, _) => {
+                drop(intake.accepted.remove(&PartId::Payload(key.clone())));
+            }
+            Content::Experiments(_) => drop(intake.accepted.remove(&PartId::Experiments)),
+            Content::Removed(_) => {}
+        }
+    }
+    Some(News {
+        contents: std::mem::take(&mut verdict.parked),
+        trips: std::mem::take(&mut verdict.trips),
+        difference: std::mem::take(&mut verdict.difference),
+    })
 }
 
 /// A source that is part of the live content and whose input is not here: stitching without it would drop its items.

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{Guard, Shown, Trip};
-use crate::pipeline::{ExperimentList, Payload, Refusal};
+use crate::pipeline::{ExperimentList, Payload};
 
 fn emptied(guard: Guard, subject: &str, message: String, before: usize) -> Trip {
     Trip {
@@ -40,7 +40,7 @@ pub(super) fn experiments(old: &ExperimentList, new: &ExperimentList) -> Option<
 }
 
 /// A source's first load that brings neither features nor experiments.
-pub(super) fn first_load<'a>(
+pub fn first_load<'a>(
     payloads: impl IntoIterator<Item = &'a Payload>,
     experiments: Option<&ExperimentList>,
 ) -> Option<Trip> {
@@ -58,7 +58,7 @@ pub(super) fn first_load<'a>(
 /// A consumer's view that loses its last member while a former member is still to be shown.
 ///
 /// That is what a renamed custom field looks like. A view whose members have all ended or are gone empties rightly.
-pub(super) fn view(old: &Shown, new: &Shown, still_shown: &BTreeSet<String>) -> Option<Trip> {
+pub fn view(old: &Shown, new: &Shown, still_shown: &BTreeSet<String>) -> Option<Trip> {
     if !new.members.is_empty() {
         return None;
     }
@@ -73,52 +73,6 @@ pub(super) fn view(old: &Shown, new: &Shown, still_shown: &BTreeSet<String>) -> 
     );
     let subject = format!("view {}", old.name);
     Some(emptied(Guard::EmptyView, &subject, message, before))
-}
-
-/// Refuses a payload without features where there were some.
-pub fn payload_not_emptied(old: Option<&Payload>, new: &Payload) -> Result<(), Refusal> {
-    refused(old.and_then(|old| payload("payload", old, new)))
-}
-
-/// Refuses an empty list of experiments where there were some.
-pub fn experiments_not_emptied(
-    old: Option<&ExperimentList>,
-    new: &ExperimentList,
-) -> Result<(), Refusal> {
-    refused(old.and_then(|old| experiments(old, new)))
-}
-
-/// Refuses a source's first load when it brings neither features nor experiments.
-pub fn first_load_not_empty(
-    payloads: &[&Payload],
-    experiments: Option<&ExperimentList>,
-) -> Result<(), Refusal> {
-    refused(first_load(payloads.iter().copied(), experiments))
-}
-
-/// Refuses a consumer's view that would lose its last member while a former member is still to be shown.
-pub fn view_not_emptied(
-    name: &str,
-    old_members: &[String],
-    new_members: &[String],
-    still_shown: &BTreeSet<&str>,
-) -> Result<(), Refusal> {
-    let side = |members: &[String]| Shown {
-        name: name.into(),
-        members: members.to_vec(),
-        bytes: 0,
-    };
-    let still = still_shown.iter().map(|name| (*name).to_owned()).collect();
-    refused(view(&side(old_members), &side(new_members), &still))
-}
-
-fn refused(trip: Option<Trip>) -> Result<(), Refusal> {
-    trip.map_or(Ok(()), |trip| {
-        Err(Refusal::Empty {
-            code: trip.guard.as_str(),
-            message: trip.message,
-        })
-    })
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub mod limits;
 mod shrink;
 mod splits;
 #[cfg(test)]
-mod test_support;
+pub(super) mod test_support;
 mod touched;
 mod units;
 
@@ -26,7 +26,7 @@ use serde_json::Value;
 
 pub use self::{
     difference::{Changed, Difference, Items, difference},
-    empty::{experiments_not_emptied, first_load_not_empty, payload_not_emptied, view_not_emptied},
+    empty::{first_load, view as view_emptied},
 };
 use super::input::{ExperimentsPart, PayloadPart, SourceInput};
 use crate::{
@@ -192,8 +192,9 @@ pub fn of_part(rules: &Rules, old: &SourceInput, new: &Content) -> Vec<Trip> {
             if let Some(trip) = empty::payload(&subject, &before.payload, &part.payload) {
                 return vec![trip];
             }
+            let was_empty = before.payload.features.is_empty();
             let bytes = [before.raw.len(), part.raw.len()];
-            let growth = growth::trip(rules, &subject, bytes);
+            let growth = growth::trip(rules, &subject, bytes).filter(|_| !was_empty);
             let shrink = shrink::payload(rules, &subject, &before.payload, &part.payload);
             shrink.into_iter().chain(growth).collect()
         }
@@ -205,7 +206,9 @@ pub fn of_part(rules: &Rules, old: &SourceInput, new: &Content) -> Vec<Trip> {
                 return vec![trip];
             }
             let bytes = [before.raw.len(), part.raw.len()];
+            let was_empty = before.list.experiments.is_empty();
             growth::trip(rules, "experiments", bytes)
+                .filter(|_| !was_empty)
                 .into_iter()
                 .collect()
         }
@@ -228,7 +231,9 @@ pub fn of_environment(rules: &Rules, source: &Arc<str>, before: &Side, after: &S
         }
         trips.extend(shrink::view(rules, old, new));
         let subject = format!("view {}", old.name);
-        trips.extend(growth::trip(rules, &subject, [old.bytes, new.bytes]));
+        let growth = growth::trip(rules, &subject, [old.bytes, new.bytes]);
+        // What had nothing to show may begin with anything.
+        trips.extend(growth.filter(|_| !old.members.is_empty()));
     }
     let mut findings = edits::findings(rules, source, &before.stitched, &after.stitched);
     trips.append(&mut findings.trips);

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The limits of the shipped settings.
-pub(super) fn rules() -> Rules {
+pub(in crate::pipeline) fn rules() -> Rules {
     Rules {
         max_removed_share: 0.3,
         max_removed_min: 3,
@@ -32,12 +32,12 @@ pub(super) fn rules() -> Rules {
     }
 }
 
-pub(super) fn payload(document: &Value) -> Payload {
+pub(in crate::pipeline) fn payload(document: &Value) -> Payload {
     validate::payload("s", document.to_string().as_bytes(), None).unwrap()
 }
 
 /// A running experiment of the management API with two even variations.
-pub(super) fn listed(key: &str) -> Value {
+pub(in crate::pipeline) fn listed(key: &str) -> Value {
     json!({
         "id": format!("exp_{key}"), "trackingKey": key, "status": "running", "hashAttribute": "id", "hashVersion": 2,
         "variations": [{"variationId": "v0", "key": "0", "name": "a"}, {"variationId": "v1", "key": "1", "name": "b"}],
@@ -47,13 +47,13 @@ pub(super) fn listed(key: &str) -> Value {
 }
 
 /// Source `s` alone, with this payload and these experiments.
-pub(super) fn stitched(document: &Value, experiments: &[Value]) -> Stitched {
+pub(in crate::pipeline) fn stitched(document: &Value, experiments: &[Value]) -> Stitched {
     let list = json!({ "experiments": experiments });
     stitched_with(document, &list)
 }
 
 /// Source `s` alone, with this payload and this list of experiments and what they refer to.
-pub(super) fn stitched_with(document: &Value, list: &Value) -> Stitched {
+pub(in crate::pipeline) fn stitched_with(document: &Value, list: &Value) -> Stitched {
     let fields = FieldNames::default();
     let list = validate::experiments("s", list.to_string().as_bytes(), None, &fields).unwrap();
     let input = StitchInput {

@@ -1,0 +1,101 @@
+//! Units that would change their variation: by an edit of their experiment, or by what it refers to.
+
+use serde_json::{Value, json};
+use stitchd::cli::demo::upstream::{ExperimentExt as _, experiment};
+
+use crate::{
+    stand::{assert_held, bed, guards, held, only_held, start},
+    support::{Bed, ENVIRONMENT, TestApp},
+};
+
+const KEY: &str = "experiment-00003";
+
+async fn issue_codes(app: &TestApp) -> Vec<String> {
+    let path = format!("/admin/environments/{ENVIRONMENT}/issues");
+    let issues = app.admin_get(&path).await.json();
+    let issues = issues["issues"].as_array().unwrap().iter();
+    issues
+        .map(|issue| issue["code"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn edit(bed: &Bed, change: impl Fn(Value) -> Value) {
+    bed.upstream
+        .update_experiment(KEY, |e| *e = change(e.take()));
+}
+
+#[tokio::test]
+async fn other_weights_are_an_issue_by_default() {
+    let bed = bed();
+    let app = start(&bed).await;
+    edit(&bed, |e| e.with_weights(&[0.9, 0.1]));
+    assert_eq!(app.poll().await["outcome"], "published");
+    assert!(
+        issue_codes(&app)
+            .await
+            .contains(&"weights_changed".to_owned())
+    );
+    assert_eq!(held(&app).await, [Value::Null; 0]);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn unsafe_edits_are_held_where_the_settings_say_so() {
+    let mut bed = bed();
+    bed.extra = "[guards]\nweights_changed = \"hold\"\nhash_changed = \"hold\"\nnamespace_overlap = \"hold\"\n"
+        .to_owned();
+    let app = start(&bed).await;
+    edit(&bed, |e| e.with_coverage(0.5));
+    assert_eq!(app.poll().await["outcome"], "published");
+    edit(&bed, |e| e.with_weights(&[0.9, 0.1]));
+    assert_held(&app, "weights_changed").await;
+    edit(&bed, |e| {
+        e.with_weights(&[0.5, 0.5])
+            .with_member("hashVersion", json!(1))
+    });
+    assert_held(&app, "hash_changed").await;
+    edit(&bed, |e| e.with_member("hashVersion", json!(2)));
+    assert_eq!(app.poll().await["outcome"], "unchanged");
+    let in_namespace = |key: &str, from: f64| {
+        let mut e = experiment(key);
+        e["phases"][0]["namespace"] =
+            json!({"namespaceId": "ns", "enabled": true, "ranges": [[from, from + 0.5]]});
+        e
+    };
+    bed.upstream.upsert_experiment(in_namespace("one", 0.0));
+    assert_eq!(app.poll().await["outcome"], "published");
+    bed.upstream.upsert_experiment(in_namespace("two", 0.4));
+    assert_held(&app, "namespace_overlap").await;
+    app.stop().await;
+}
+
+fn gated(is_open: bool) -> [(&'static str, Value); 2] {
+    let rule = json!({"key": "gated-test", "variations": [0, 1], "hashAttribute": "id", "hashVersion": 2,
+        "parentConditions": [{"id": "gate", "condition": {"value": true}}]});
+    [
+        ("gate", json!({ "defaultValue": is_open })),
+        ("gated", json!({"defaultValue": 0, "rules": [rule]})),
+    ]
+}
+
+#[tokio::test]
+async fn a_prerequisite_that_ends_an_experiment_is_held_and_one_that_opens_it_is_not() {
+    let bed = bed();
+    for (key, definition) in gated(false) {
+        bed.upstream.set_feature(key, definition);
+    }
+    let app = start(&bed).await;
+    bed.upstream.set_feature("gate", gated(true)[0].1.clone());
+    assert_eq!(app.poll().await["outcome"], "published");
+    bed.upstream.set_feature("gate", gated(false)[0].1.clone());
+    assert_held(&app, "changed_units").await;
+    let held = only_held(&app).await;
+    assert_eq!(guards(&held), ["changed_units"]);
+    assert_eq!(held["reasons"][0]["before"], 2000);
+    assert_eq!(held["reasons"][0]["after"], 0);
+    let changed = &held["diff"]["features"]["changed"][0];
+    assert_eq!(changed["key"], "gate");
+    let field = json!({"path": "defaultValue", "from": true, "to": false});
+    assert_eq!(changed["fields"], json!([field]));
+    app.stop().await;
+}
