@@ -19,7 +19,7 @@ use crate::{
     Extent,
     faults::{self, Effect, Kind, Trouble},
     load::{counter_in, snapshot_path},
-    plan::{Expected, go_together, points, signals},
+    plan::{Expected, go_together, one_of_each_sort_first, points, signals},
     random::Random,
     stage::{Face, Stage},
     support::{ENVIRONMENT, databases::Backend, eventually, storage::DatabaseTrouble},
@@ -33,9 +33,18 @@ const RSS_MAX_KIB: u64 = 400 * 1024;
 /// Revisions that are surely within `database.keep_revisions`, which is 500.
 const KEPT: u64 = 400;
 
+/// A point that is to panic once.
+struct Armed {
+    point: String,
+    struck_before: usize,
+}
+
 pub(crate) struct Drill {
     stage: Stage,
+    /// Of the moments at which signals strike.
     random: Random,
+    /// Of the pairs.
+    pairs: Random,
     troubles: Vec<Trouble>,
     table: Table,
     /// The history does not go further back: its database was deleted.
@@ -48,10 +57,13 @@ impl Drill {
         stage.until_whole("the start").await;
         let mut troubles = faults::all(stage.storage.name(), &stage.actors().await);
         troubles.retain(|trouble| stage.can_have(trouble));
+        let pairs = random.branch();
         random.shuffle(&mut troubles);
+        one_of_each_sort_first(&mut troubles);
         Self {
             stage,
             random,
+            pairs,
             troubles,
             table: Table::default(),
             history_from: 0,
@@ -59,11 +71,14 @@ impl Drill {
     }
 
     pub(crate) async fn run(mut self, extent: Extent) -> Table {
-        let deadline = Instant::now() + extent.time;
+        let start = Instant::now();
+        let (deadline, pairs_begin) = (start + extent.time, start + extent.singles);
         for trouble in self.troubles.clone() {
-            if extent.is_complete || Instant::now() < deadline {
-                self.strike(&[trouble]).await;
+            if !extent.is_complete && Instant::now() >= pairs_begin {
+                break;
             }
+            self.strike(&[trouble]).await;
+            self.table.singles += 1;
         }
         while Instant::now() < deadline {
             let pair = self.pair();
@@ -72,13 +87,14 @@ impl Drill {
         }
         self.check_history().await;
         self.table.restarts = self.stage.restarts;
+        self.table.possible = self.troubles.len();
         self.table.sums = self.stage.seen.sums();
         self.table
     }
 
     fn pair(&mut self) -> [Trouble; 2] {
         loop {
-            let mut any = || self.troubles[self.random.below(self.troubles.len())].clone();
+            let mut any = || self.troubles[self.pairs.below(self.troubles.len())].clone();
             let (one, other) = (any(), any());
             if go_together(&one, &other) {
                 return [one, other];
@@ -100,18 +116,20 @@ impl Drill {
         // A poll that began before may have had one half of its answers before, and would have the other half from now on.
         self.stage.poll().await;
         let before = self.stage.face().await;
+        // Before the news, which the schedule's own poll may bring at once.
+        let mut armed = self.arm(troubles);
         for round in 0..ROUNDS {
             self.stage.change();
-            if round == 0 {
-                self.panic(&what, troubles).await;
-            } else {
+            if round > 0 {
                 self.signal(troubles).await;
+            } else if expected.has_news() {
+                self.strikes(&what, &mut armed).await;
             }
             self.stage.poll().await;
             self.check_round(&what, expected, &before).await;
         }
         self.end(troubles).await;
-        self.recover(&what).await;
+        self.recover(&what, armed).await;
         let (reads, polls) = (
             self.stage.seen.sums().reads - reads,
             self.stage.polls().await - polls,
@@ -121,12 +139,22 @@ impl Drill {
         }
     }
 
-    /// Has every point panic, and waits until it has.
-    async fn panic(&mut self, what: &str, troubles: &[Trouble]) {
-        let before: Vec<usize> = points(troubles)
-            .map(|point| self.stage.arm(point))
-            .collect();
-        for (point, before) in points(troubles).zip(before) {
+    /// Has every point panic as soon as somebody comes by.
+    fn arm(&mut self, troubles: &[Trouble]) -> Vec<Armed> {
+        let arm = |point: &str| Armed {
+            point: point.to_owned(),
+            struck_before: self.stage.arm(point),
+        };
+        points(troubles).map(arm).collect()
+    }
+
+    /// Waits until every point has struck.
+    async fn strikes(&mut self, what: &str, armed: &mut Vec<Armed>) {
+        for Armed {
+            point,
+            struck_before,
+        } in armed.drain(..)
+        {
             // An order to poll puts the schedule's own timer off.
             let is_timer = point.split('.').next_back() == Some("timer");
             let struck = async || {
@@ -134,10 +162,10 @@ impl Drill {
                     self.stage.poll().await;
                 }
                 drop(self.stage.status().await);
-                (self.stage.struck(point) > before).then_some(())
+                (self.stage.struck(&point) > struck_before).then_some(())
             };
             eventually(&format!("{what}: {point} strikes"), struck).await;
-            self.stage.disarm(point);
+            self.stage.disarm(&point);
         }
     }
 
@@ -183,8 +211,9 @@ impl Drill {
         }
     }
 
-    async fn recover(&mut self, what: &str) {
+    async fn recover(&mut self, what: &str, mut armed: Vec<Armed>) {
         self.stage.change();
+        self.strikes(what, &mut armed).await;
         self.stage.until_up_to_date(what).await;
         self.stage.until_whole(what).await;
         for (path, answer) in self.stage.face().await {

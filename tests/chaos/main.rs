@@ -1,13 +1,18 @@
 //! The real program under constant load while everything around it, and everything within it, breaks.
 //!
-//! Readers never rest: SDK payload, snapshot, consumers' documents, decisions, both kinds of event stream. Meanwhile every
-//! fault of `faults` comes once, in an order that a printed seed decides, and then random pairs of them until the time is
-//! over. What must hold is in `seen` (of each answer by itself and of all together) and in `drill` (of each fault).
+//! Readers never rest: SDK payload, snapshot, consumers' documents, decisions, both kinds of event stream. Meanwhile the
+//! faults of `faults` come one after another, in an order that a printed seed decides: first one of each sort (`plan::Sort`),
+//! then the others. Random pairs of them follow until the time is over. What must hold is in `seen` (of each answer by itself
+//! and of all together) and in `drill` (of each fault).
 //!
-//! | variable | meaning |
-//! |---|---|
-//! | `STITCHD_CHAOS` | how long, like `3m` or `30m`; every fault comes at least once. Without it half a minute, and as many faults as fit |
-//! | `STITCHD_SEED` | the seed of an earlier run: the same faults in the same order |
+//! | `STITCHD_CHAOS` | single faults | pairs |
+//! |---|---|---|
+//! | not set | for half a minute, as many as fit | only if all single faults have come |
+//! | less than `30m`, like `3m` | for the first 60 % of the time, as many as fit | for the rest |
+//! | `30m` or more | every one, however long it takes | for the rest |
+//!
+//! What has begun when its time is over is ended in order. `STITCHD_SEED` is the seed of an earlier run: the same faults in the
+//! same order, and the same pairs; how many of each, the time decides.
 //!
 //! Panics need `--features failpoints`; production builds have no way to cause one.
 
@@ -44,24 +49,33 @@ use crate::{
 /// How long a run is that nobody has set a time for: bearable within a plain `cargo test`.
 const SHORT: Duration = Duration::from_secs(30);
 
-/// How long the faults go on, and whether all of them have to come.
+/// From here on a run has every single fault.
+const LONG: Duration = Duration::from_mins(30);
+
+/// How long the faults go on, and how they share the time.
 #[derive(Clone, Copy)]
 struct Extent {
     time: Duration,
+    /// How much of it single faults may begin in.
+    singles: Duration,
+    /// Whether every single fault comes, however long that takes.
     is_complete: bool,
 }
 
 impl Extent {
     fn wanted() -> Self {
-        match std::env::var("STITCHD_CHAOS") {
-            Ok(time) => Self {
-                time: humantime::parse_duration(&time).expect("STITCHD_CHAOS is a time like 30m"),
-                is_complete: true,
-            },
-            Err(_) => Self {
+        let Ok(time) = std::env::var("STITCHD_CHAOS") else {
+            return Self {
                 time: SHORT,
+                singles: SHORT,
                 is_complete: false,
-            },
+            };
+        };
+        let time = humantime::parse_duration(&time).expect("STITCHD_CHAOS is a time like 30m");
+        Self {
+            time,
+            singles: time * 3 / 5,
+            is_complete: time >= LONG,
         }
     }
 }

@@ -29,6 +29,12 @@ impl Expected {
         }
     }
 
+    /// Whether there is surely something to publish. Without it the points on the way there are not reached before the end
+    /// of the trouble.
+    pub(crate) fn has_news(self) -> bool {
+        self.payload == Effect::Live || self.list == Effect::Live
+    }
+
     /// Whether nothing at all may change.
     pub(crate) fn is_frozen(self) -> bool {
         self.payload == Effect::Frozen && self.list == Effect::Frozen
@@ -70,6 +76,52 @@ fn is_same(one: &Kind, other: &Kind) -> bool {
         (Kind::Signal(one), Kind::Signal(other)) => one == other,
         (Kind::BadItems, Kind::BadItems) | (Kind::UpstreamDown, Kind::UpstreamDown) => true,
         _ => false,
+    }
+}
+
+/// What a trouble is of; every run has one of each as early as it can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sort {
+    LieAboutEverything,
+    LieAboutPayload,
+    LieAboutList,
+    UpstreamDown,
+    BadItems,
+    Database,
+    Backup,
+    Panic,
+    Term,
+    Kill,
+}
+
+impl Sort {
+    fn of(trouble: &Trouble) -> Self {
+        match &trouble.kind {
+            Kind::Lie(lie) => match lie.of {
+                Of::Everything => Self::LieAboutEverything,
+                Of::Payload => Self::LieAboutPayload,
+                Of::List => Self::LieAboutList,
+            },
+            Kind::UpstreamDown => Self::UpstreamDown,
+            Kind::BadItems => Self::BadItems,
+            Kind::Database(_) => Self::Database,
+            Kind::Backup(_) => Self::Backup,
+            Kind::Panic(_) => Self::Panic,
+            Kind::Signal(Signal::Term) => Self::Term,
+            Kind::Signal(Signal::Kill) => Self::Kill,
+        }
+    }
+}
+
+/// Puts the first trouble of each sort before all others, which stay in their order.
+pub(crate) fn one_of_each_sort_first(troubles: &mut [Trouble]) {
+    let mut sorts = Vec::new();
+    for index in 0..troubles.len() {
+        let sort = Sort::of(&troubles[index]);
+        if !sorts.contains(&sort) {
+            troubles[sorts.len()..=index].rotate_right(1);
+            sorts.push(sort);
+        }
     }
 }
 

@@ -8,12 +8,21 @@ impl Random {
         Self(seed)
     }
 
-    pub(crate) fn below(&mut self, limit: usize) -> usize {
+    /// Another sequence, which does not depend on how far this one goes on.
+    pub(crate) fn branch(&mut self) -> Self {
+        Self(self.next())
+    }
+
+    fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((z ^ (z >> 31)) % limit as u64).unwrap()
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.next() % limit as u64).unwrap()
     }
 
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {

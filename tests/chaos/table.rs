@@ -70,6 +70,10 @@ pub(crate) struct Table {
     pub(crate) sums: Sums,
     pub(crate) rss_max_kib: u64,
     pub(crate) restarts: usize,
+    /// How many faults there are.
+    pub(crate) possible: usize,
+    /// How many of them came alone.
+    pub(crate) singles: usize,
     pub(crate) pairs: usize,
 }
 
@@ -113,9 +117,10 @@ impl fmt::Display for Table {
         let sums = &self.sums;
         write!(
             f,
-            "{} faults, {} pairs of them, {} restarts; {} reads and {} events of {} revisions; {} connections cut by an end, \
+            "{} of {} faults alone, {} pairs, {} restarts; {} reads and {} events of {} revisions; {} connections cut by an end, \
              {} revisions given up as the log had said; at most {} MiB resident",
-            self.rows.len(),
+            self.singles,
+            self.possible,
             self.pairs,
             self.restarts,
             sums.reads,
