@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 use stitchd::cli::demo::upstream::{CLIENT_KEY, SECRET_KEY, Upstream, many_experiments};
 use tokio::time::{Instant, sleep};
 
@@ -256,13 +256,33 @@ impl Service {
         if report["outcome"] != "published" {
             bail!("a poll did not publish: {report}");
         }
-        let revision = report["revision"].to_string();
+        self.until_served(&report["revision"]).await?;
+        Ok(started.elapsed())
+    }
+
+    /// Forces the value of a feature; how long until that is served.
+    pub(crate) async fn force(&self, key: &str, value: &Value) -> anyhow::Result<Duration> {
+        let body = json!({"kind": "feature", "key": key, "value": value, "reason": "measured"});
+        let started = Instant::now();
+        let request = self.client.post(format!(
+            "{}/admin/environments/{NAME}/overrides",
+            self.admin
+        ));
+        let answer = request.body(body.to_string()).send().await?;
+        let forced: Value = serde_json::from_slice(&answer.bytes().await?)?;
+        self.until_served(&forced["revision"])
+            .await
+            .with_context(|| format!("an override was answered with {forced}"))?;
+        Ok(started.elapsed())
+    }
+
+    async fn until_served(&self, revision: &Value) -> anyhow::Result<()> {
+        let revision = revision.to_string();
         self.until(&self.snapshot(), "identity", |answer| {
             let served = answer.headers().get("x-config-revision");
             served.is_some_and(|served| served.as_bytes() == revision.as_bytes())
         })
-        .await?;
-        Ok(started.elapsed())
+        .await
     }
 
     fn rss_mib(&self) -> anyhow::Result<f64> {

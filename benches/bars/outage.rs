@@ -1,10 +1,11 @@
-//! How long it takes until readers are right: after a start with nobody to ask, and after a poll.
+//! How long it takes until readers are right: after a start with nobody to ask, after a poll, after a kill switch.
 //!
 //! Each start is a process of its own; what counts is the time from its creation to the first answer, which must be the bytes
 //! and the tag of before. The database is one that takes connections and says nothing, which is worse than none.
 
 use std::net::TcpListener;
 
+use serde_json::json;
 use stitchd::cli::demo::upstream::CLIENT_KEY;
 
 use super::{
@@ -16,6 +17,12 @@ use super::{
 const STARTS: usize = 20;
 const POLLS: usize = 20;
 const FEATURES: usize = 1_000;
+/// A feature of the upstream's, true or false.
+const KILLED: &str = "feature-00000";
+/// How often a feature is forced, to another value each time.
+const KILLS: usize = 20;
+/// Limit of a kill switch.
+const KILL_BAR_MS: f64 = 1000.0;
 /// Limit of a start from the backup alone.
 const START_BAR_MS: f64 = 1000.0;
 
@@ -40,6 +47,7 @@ async fn measure(report: &mut Report) -> anyhow::Result<()> {
         "forced poll to visible answer, {FEATURES} features: median {middle:.0} ms, at most {most:.0} ms of {POLLS}"
     ));
 
+    kill_switch(report, &service).await?;
     service.until_written().await?;
     let served = service.served().await?;
     drop(service);
@@ -72,5 +80,20 @@ async fn measure(report: &mut Report) -> anyhow::Result<()> {
             "{name}: start without database and upstream to the first answer, median {middle:.0} ms, at most {most:.0} ms of {STARTS}"
         ));
     }
+    Ok(())
+}
+
+async fn kill_switch(report: &mut Report, service: &Service) -> anyhow::Result<()> {
+    let mut visible = Vec::new();
+    for kill in 0..KILLS {
+        let value = json!(kill % 2 == 0);
+        visible.push(ms(service.force(KILLED, &value).await?));
+    }
+    let most = visible.iter().copied().fold(0.0, f64::max);
+    let middle = median(visible);
+    report.at_most("kill_switch", most / KILL_BAR_MS, 1.0);
+    report.note(&format!(
+        "kill switch to visible answer, {FEATURES} features: median {middle:.0} ms, at most {most:.0} ms of {KILLS}"
+    ));
     Ok(())
 }

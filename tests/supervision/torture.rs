@@ -105,6 +105,7 @@ async fn a_hundred_panics_at_random_harm_no_reader() {
     let what = format!("{dealt} blows of seed {seed}");
     assert!(dealt > BLOWS / 4, "only {what}");
     scene.until_all_up(&what).await;
+    scene.unpin().await;
     scene.check_whole(&what).await;
     load.end(&what).await;
     let restarts = scene.restarts();

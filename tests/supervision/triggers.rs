@@ -349,11 +349,17 @@ impl Scene {
             environment: Arc::clone(&environment),
         };
         assert!(config.ask_again(look, PATIENCE).await.unwrap().is_some());
+        self.unpin().await;
+    }
+
+    /// Takes the pin back, if one is there: what is cut short may leave one behind.
+    pub(crate) async fn unpin(&self) {
         let unpin = RemovePin {
-            environment,
+            environment: ENVIRONMENT.into(),
             by: "tests".to_owned(),
             reason: "a test".to_owned(),
         };
+        let config = &self.app.handles.config;
         let unpinned = config.ask_again(unpin, PATIENCE).await.unwrap();
         assert!(
             matches!(unpinned, Ok(_) | Err(OrderError::NotPinned)),
