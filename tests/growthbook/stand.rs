@@ -23,9 +23,12 @@ pub(crate) const SIGNING_KEY: &str = "push-signing-key";
 /// With which it signs webhooks.
 pub(crate) const WEBHOOK_SECRET: &str = "wk_0123456789abcdef";
 
+/// Whatever is pushed or polled here is meant, however small or large it is.
+const GUARDS: &str = "[guards]\nmax_removed_share = 1.0\nmax_growth = 1000000.0\n[[sources]]";
+
 /// The bed's settings with some lines changed.
 pub(crate) fn settings(bed: &Bed, changes: &[(&str, &str)]) -> Settings {
-    let mut text = bed.toml();
+    let mut text = bed.toml().replacen("[[sources]]", GUARDS, 1);
     for (from, to) in changes {
         assert!(text.contains(from), "the bed has no line `{from}`");
         text = text.replacen(from, to, 1);

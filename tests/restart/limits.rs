@@ -61,6 +61,8 @@ async fn a_snapshot_over_max_allowed_packet_is_served_and_kept_in_the_backup_alo
     };
     let mut bed = bed_on(&backend);
     bed.source_extra = "stale_after = \"1h\"".to_owned();
+    // Growing like this is meant here.
+    bed.extra = "[guards]\nmax_removed_share = 1.0\nmax_growth = 1000000.0".to_owned();
     bed.upstream.set_encodings(&[]);
     let text = bed.toml().replacen("8000000", "60000000", 1).replacen(
         "poll.timeout = \"1s\"",
