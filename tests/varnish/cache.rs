@@ -170,7 +170,7 @@ pub(crate) fn varnishd() -> Option<PathBuf> {
 }
 
 impl Varnish {
-    /// Starts it in front of an origin and waits until it listens.
+    /// Starts it in front of an origin that is not there yet, and waits until it listens and has found that out.
     pub(crate) async fn start(varnishd: &Path, origin: &Origin, changes: &[Change<'_>]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = format!(".port = \"{}\";", origin.address.port());
@@ -213,6 +213,8 @@ impl Varnish {
             Some(format!("http://{}:{}", words.next()?, words.next()?))
         })
         .await;
+        // It begins with the belief that the origin is well, and a probe may fail just after the origin has come.
+        varnish.until_origin_is(false).await;
         varnish
     }
 
