@@ -31,6 +31,7 @@ use crate::{
         sticky::StickyActor,
         store::{StoreActor, StoreContext, StoreMemory},
         supervisor::{Policy, SupervisorActor, Tree, supervise_supervisor},
+        tokens::{TokenActor, TokenContext},
     },
     http::{Door, Shared, admin_server, data_server, paths_of},
     metrics::Metrics,
@@ -43,6 +44,9 @@ const BACKLOG: i32 = 2048;
 
 /// Share of the grace in which a stop still answers everybody: clients see that they have to go, and go.
 const FAREWELL_SHARE: u32 = 8;
+
+/// How long a start waits for the database to say which tokens there are; the backup counts until it does.
+const TOKENS_LIMIT: Duration = Duration::from_millis(500);
 
 /// How long a start waits for its actors; they take milliseconds.
 const START_LIMIT: Duration = Duration::from_secs(1);
@@ -95,7 +99,10 @@ impl App {
             .collect();
         let memory = StoreMemory::restored(store.load(&environments).await?);
         let sticky = store.sticky_buckets(&settings.sticky_buckets)?;
+        let tokens = TokenContext::load(store.clone(), Arc::clone(&board), Arc::clone(&metrics));
+        let tokens = tokens.await?;
         let (mut handles, mut tree) = build(&settings, policy, &board, &metrics, store, memory);
+        add_tokens(&mut handles, &mut tree, &tokens);
         if let Some(sticky) = sticky {
             add_sticky(&mut handles, &mut tree, &settings, sticky, &metrics);
         }
@@ -105,6 +112,7 @@ impl App {
         let tree = Arc::new(tree);
         let supervisor = start_supervisor(&handles, &tree);
         until_up(&handles).await;
+        tokens.until_asked(TOKENS_LIMIT).await;
         let shared = Shared::new(&settings, handles.clone(), Arc::clone(&metrics));
         let admin = start_admin(&shared, admin_listener)?;
         let data = start_data(&settings, &shared, &board)?;
@@ -289,6 +297,7 @@ fn build(
         config: config_slot,
         supervisor: Slot::<SupervisorActor>::new("supervisor", ""),
         sticky: None,
+        tokens: Slot::<TokenActor>::new("token", ""),
         announcer: None,
         sources: Arc::new(sources),
         members: Arc::new(Vec::new()),
@@ -331,6 +340,14 @@ fn add_source(
         PollerActor::new(Arc::clone(&made_from), Arc::clone(&memory), links.clone())
     });
     (client, poller)
+}
+
+/// Adds the actor that makes and keeps tokens.
+fn add_tokens(handles: &mut Handles, tree: &mut Tree, context: &Arc<TokenContext>) {
+    let slot = Arc::clone(&handles.tokens);
+    let context = Arc::clone(context);
+    tree.add(&slot, move || TokenActor::new(Arc::clone(&context)));
+    add_member(handles, slot);
 }
 
 /// Adds the actor that keeps sticky buckets, and the link to it.

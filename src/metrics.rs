@@ -38,11 +38,17 @@
 //! | `stitchd_sticky_buckets_total{outcome}` | requests that `read` sticky buckets or found them `unavailable`; documents `written` or `lost` |
 //! | `stitchd_revisions_lost_total` | revisions that were served and will be missing from the history: too many waited for the database, or a harmed file |
 //! | `stitchd_consumers` | pollers remembered by name (bounded) |
+//! | `stitchd_tokens` | tokens known, those included that ended in the last 30 days |
+//! | `stitchd_tokens_unwritten` | tokens that the database does not have as they are here |
+//! | `stitchd_token_lookups_total{result}` | secrets that requests showed: `valid`, `unknown`, `expired`, `revoked`, `not_loaded` |
+//! | `stitchd_database_reads_total{what}` | questions to the database while running: `tokens`, `decisions`, `revisions` |
+//! | `stitchd_feature_usage_total{environment,feature,enabled}` | checks that clients of the frontend API reported; features of the configuration only, 20,000 series, `_other` beyond |
 //! | `stitchd_type_mismatches_total{type}` | features asked for as this type that have a value of another |
 
 mod incoming;
 mod labels;
 mod outgoing;
+mod tokens;
 
 use std::sync::atomic::AtomicU64;
 
@@ -101,6 +107,7 @@ pub struct Metrics {
     revisions_lost: Counter,
     consumers: Gauge,
     type_mismatches: Family<TypeLabel, Counter>,
+    tokens: tokens::TokenMetrics,
     /// Encoding walks every family; two scrapes at once take turns.
     encoding: Mutex<()>,
 }
@@ -143,6 +150,7 @@ impl Default for Metrics {
             revisions_lost: Counter::default(),
             consumers: Gauge::default(),
             type_mismatches: Family::default(),
+            tokens: tokens::TokenMetrics::default(),
             encoding: Mutex::new(()),
         };
         metrics.register_configuration();
@@ -237,6 +245,7 @@ impl Metrics {
         r.register("pushes", "Payloads pushed", self.pushes.clone());
         r.register("webhooks", "Webhooks", self.webhooks.clone());
         self.outgoing.register(r);
+        self.tokens.register(r);
         r.register("database_up", "Database answers", self.database_up.clone());
         r.register("backup_up", "Backup is written", self.backup_up.clone());
         r.register(

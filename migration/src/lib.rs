@@ -12,6 +12,7 @@ mod m20261120_000004_create_audit_entries;
 mod m20261121_000011_create_sticky_buckets;
 mod m20261122_000012_alter_revisions;
 mod m20261122_000013_create_environment_states;
+mod m20261130_000014_create_tokens;
 
 use std::collections::BTreeSet;
 
@@ -37,6 +38,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000011_create_sticky_buckets::Migration),
             Box::new(m20261122_000012_alter_revisions::Migration),
             Box::new(m20261122_000013_create_environment_states::Migration),
+            Box::new(m20261130_000014_create_tokens::Migration),
         ]
     }
 }

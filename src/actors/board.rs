@@ -1,5 +1,5 @@
 //! What readers may look at without asking an actor: a revision counter per environment, a clock per source, client keys,
-//! and whether an environment is evaluated.
+//! tokens, and whether an environment is evaluated.
 //!
 //! The board belongs to the slots, not to an actor: it is made once at start and outlives every incarnation. The
 //! `StoreActor` writes revisions after it has swapped a snapshot in; the `ConfigServiceActor` writes the clocks.
@@ -14,7 +14,7 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use super::ClientKeys;
+use super::{ClientKeys, Tokens};
 use crate::{
     clock,
     eval::Dialect,
@@ -101,6 +101,8 @@ pub struct EnvironmentCell {
     pub dialect: Dialect,
     /// By dialect: whether anybody ever asked for an evaluation.
     evaluated: [AtomicBool; Dialect::ALL.len()],
+    /// By dialect: whether anybody ever asked for flags or toggles.
+    flagged: [AtomicBool; Dialect::ALL.len()],
     sources: Vec<Arc<SourceClock>>,
     decisions: AtomicU64,
     is_pin_lost: AtomicBool,
@@ -149,18 +151,23 @@ impl EnvironmentCell {
 
     /// Notes that somebody wants evaluations in a dialect; its next revisions are compiled before they are published.
     pub fn note_evaluated(&self, dialect: Dialect) {
-        let evaluated = &self.evaluated[dialect as usize];
-        // Every request comes by here: a write would take the line from the other workers.
-        if !evaluated.load(Ordering::Relaxed) {
-            evaluated.store(true, Ordering::Relaxed);
-        }
+        note(&self.evaluated, dialect);
+    }
+
+    /// Notes that somebody wants flags or toggles in a dialect; their answers are rendered before a revision is published.
+    pub fn note_flags(&self, dialect: Dialect) {
+        note(&self.evaluated, dialect);
+        note(&self.flagged, dialect);
     }
 
     /// The dialects that somebody wanted evaluations in; none for most environments.
     pub fn evaluated(&self) -> Vec<Dialect> {
-        let is_evaluated =
-            |dialect: &Dialect| self.evaluated[*dialect as usize].load(Ordering::Relaxed);
-        Dialect::ALL.into_iter().filter(is_evaluated).collect()
+        noted(&self.evaluated)
+    }
+
+    /// The dialects that somebody wanted flags or toggles in.
+    pub fn flagged(&self) -> Vec<Dialect> {
+        noted(&self.flagged)
     }
 
     /// How old the configuration is, over all sources that ever delivered.
@@ -176,11 +183,25 @@ impl EnvironmentCell {
     }
 }
 
-/// All environments, source clocks and client keys.
+fn note(flags: &[AtomicBool; Dialect::ALL.len()], dialect: Dialect) {
+    let flag = &flags[dialect as usize];
+    // Every request comes by here: a write would take the line from the other workers.
+    if !flag.load(Ordering::Relaxed) {
+        flag.store(true, Ordering::Relaxed);
+    }
+}
+
+fn noted(flags: &[AtomicBool; Dialect::ALL.len()]) -> Vec<Dialect> {
+    let is_noted = |dialect: &Dialect| flags[*dialect as usize].load(Ordering::Relaxed);
+    Dialect::ALL.into_iter().filter(is_noted).collect()
+}
+
+/// All environments, source clocks, client keys and tokens.
 pub struct Board {
     environments: BTreeMap<Arc<str>, Arc<EnvironmentCell>>,
     sources: BTreeMap<String, Arc<SourceClock>>,
     client_keys: ClientKeys,
+    tokens: Tokens,
 }
 
 impl Board {
@@ -210,6 +231,7 @@ impl Board {
                 changed: watch::Sender::new(0),
                 dialect: dialect(settings.dialect_of(&name)),
                 evaluated: Default::default(),
+                flagged: Default::default(),
                 sources: sources.values().filter(of_this).cloned().collect(),
                 decisions: AtomicU64::new(0),
                 is_pin_lost: AtomicBool::new(false),
@@ -221,6 +243,7 @@ impl Board {
             environments,
             sources,
             client_keys: ClientKeys::new(settings),
+            tokens: Tokens::default(),
         })
     }
 
@@ -237,6 +260,11 @@ impl Board {
     /// Whose client keys are ours.
     pub fn client_keys(&self) -> &ClientKeys {
         &self.client_keys
+    }
+
+    /// Tokens of clients.
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
     }
 
     /// A source's clock.

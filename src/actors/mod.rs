@@ -12,6 +12,8 @@
 //!   board ── revision moved ──► AnnouncerActor ── GetStored ──► StoreActor
 //!   status page ── GetTargets 64 ──►    └── PURGE, webhooks ──► caches, receivers
 //!
+//!   control plane ── MakeToken, RotateToken, RevokeToken 64 ──► TokenActor ──► SQL database, disk backup
+//!
 //!   SupervisorActor ── Ping, Quit ──► every actor
 //! ```
 //!
@@ -30,6 +32,7 @@ pub mod snapshot_reader;
 pub mod sticky;
 pub mod store;
 pub mod supervisor;
+pub mod tokens;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -40,6 +43,7 @@ pub use client_keys::{ClientKey, ClientKeys, Origin};
 pub use slot::{ActorStatus, AskError, Member, Ping, Quit, Slot};
 pub use snapshot_reader::{Latest, SnapshotReader};
 pub use sticky::{STICKY_BYTES_MAX, StickyLink};
+pub use tokens::{Denial, Pass, Tokens};
 
 /// Mailbox capacity of actors that only other actors and operators talk to.
 ///
@@ -107,6 +111,8 @@ pub struct Handles {
     pub supervisor: Arc<Slot<supervisor::SupervisorActor>>,
     /// Sticky buckets, where the settings name a store for them.
     pub sticky: Option<StickyLink>,
+    /// Who makes and keeps tokens.
+    pub tokens: Arc<Slot<tokens::TokenActor>>,
     /// Who tells caches and receivers of webhooks, where the settings name any.
     pub announcer: Option<Arc<Slot<announcer::AnnouncerActor>>>,
     /// Sources by id.

@@ -17,8 +17,9 @@
 //!
 //! Modules in reading order: `js` (what JavaScript does with values), `hash`, `bucketing`, `version`, `regex`,
 //! `subject`, `set`, `condition`, `groups`; `definition`, `compile`; `context`, `feature`, `experiment`, `sticky`,
-//! `bandit`, `url`, `redirect`; `result`; `assign`; `explain`, `steps`; `environment` (all of one snapshot); `remote`
-//! (payloads in which everything is decided); `prune` and `reduce` (payloads for users who are partly known).
+//! `bandit`, `url`, `redirect`; `result`; `assign`; `explain`, `steps`; `environment` (all of one snapshot); `flags`
+//! (its features in other protocols); `remote` (payloads in which everything is decided); `prune` and `reduce` (payloads for users who are partly known);
+//! `scoped` (snapshots for those who may see a part).
 
 mod assign;
 mod bandit;
@@ -31,6 +32,7 @@ pub mod environment;
 mod experiment;
 mod explain;
 mod feature;
+pub mod flags;
 mod groups;
 mod hash;
 mod js;
@@ -41,6 +43,7 @@ mod references;
 mod regex;
 mod remote;
 mod result;
+pub mod scoped;
 mod set;
 mod steps;
 mod sticky;
@@ -59,6 +62,7 @@ pub use context::Context;
 pub use definition::Experiment;
 pub use environment::Environment;
 pub use explain::{Explanation, Failure, Step};
+pub use flags::{FeatureProjects, Flag, Flags};
 pub use hash::hash;
 pub use prune::prune_condition;
 pub use redirect::{AutoOutcome, Redirect};
@@ -67,6 +71,7 @@ pub use remote::{BadRequest, REQUEST_KEYS_MAX, Remote, RemoteRequest};
 pub use result::{
     ExperimentResult, ExperimentView, Exposure, FeatureResult, Observer, Reason, Skip, Source,
 };
+pub use scoped::ScopedSnapshot;
 pub use sticky::{StickyBuckets, StickyDocument, sticky_key};
 pub use url::query_string_override;
 

@@ -21,8 +21,10 @@ use actix_web::{
 use bytes::Bytes;
 
 use super::{
+    credentials::Credential,
     error::ApiError,
     negotiate::{self, Coding, Match},
+    scoped::{self, Form},
     state::HttpState,
     times,
 };
@@ -34,6 +36,8 @@ use crate::{
 
 /// The one content type a Wikimedia edge accepts, byte for byte.
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+/// An answer to one caller's secret: a browser may keep it and asks whether it still holds.
+const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 const ANY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
 
 const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
@@ -91,15 +95,14 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(snapshot: &Snapshot, name: &str) -> Result<Self, ApiError> {
-        // A revision stored before a route existed does not have its document.
-        let document = snapshot.document(name).ok_or(ApiError::NotLoaded)?;
+    fn new(snapshot: &Snapshot, document: &Arc<Document>) -> Self {
+        let name = &document.name;
         // HTTP dates have whole seconds.
         let seconds = u64::try_from(document.last_modified.unix_timestamp()).unwrap_or(0);
         let last_modified_at = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         let environment = &snapshot.environment;
         let tag = |coding: Coding| value(format!("\"{}{}\"", document.tag, coding.tag_suffix()));
-        Ok(Self {
+        Self {
             document: Arc::clone(document),
             tags: Coding::ALL.map(tag),
             last_modified: value(HttpDate::from(last_modified_at).to_string()),
@@ -107,7 +110,7 @@ impl Prepared {
             surrogate_key: value(format!("cfg cfg-{environment} cfg-{environment}-{name}")),
             revision: HeaderValue::from(snapshot.revision),
             published_at: value(times::rfc3339(snapshot.published_at)),
-        })
+        }
     }
 
     /// The body in the coding that the client likes best, or as it is while the compressed copies are being made.
@@ -164,8 +167,8 @@ impl Documents {
         }
     }
 
-    /// The document as it was prepared for this revision, or prepared now.
-    fn prepared(&self, snapshot: &Snapshot, name: &str) -> Result<Rc<Prepared>, ApiError> {
+    /// A document of a revision as it was prepared, or prepared now.
+    fn prepared(&self, snapshot: &Snapshot, document: &Arc<Document>) -> Rc<Prepared> {
         let mut environments = self.environments.borrow_mut();
         if !environments.contains_key(&snapshot.environment) {
             let environment = Arc::clone(&snapshot.environment);
@@ -179,13 +182,13 @@ impl Documents {
             known.documents.clear();
             known.revision = snapshot.revision;
         }
-        if let Some(prepared) = known.documents.get(name) {
-            return Ok(Rc::clone(prepared));
+        if let Some(prepared) = known.documents.get(&document.name) {
+            return Rc::clone(prepared);
         }
-        let prepared = Rc::new(Prepared::new(snapshot, name)?);
+        let prepared = Rc::new(Prepared::new(snapshot, document));
         let name = Arc::clone(&prepared.document.name);
         known.documents.insert(name, Rc::clone(&prepared));
-        Ok(prepared)
+        prepared
     }
 
     /// `X-Config-Checked-At`, formatted only when the time has moved.
@@ -208,10 +211,10 @@ impl Documents {
         &self,
         request: &HttpRequest,
         snapshot: &Snapshot,
-        name: &str,
+        document: &Arc<Document>,
         freshness: Freshness,
-    ) -> Result<HttpResponse, ApiError> {
-        let prepared = self.prepared(snapshot, name)?;
+    ) -> HttpResponse {
+        let prepared = self.prepared(snapshot, document);
         let (coding, body) = prepared.body(negotiate::coding(request.headers()));
         let matched = prepared.matched(request.headers(), coding);
         let tag = matched.unwrap_or(&prepared.tags[coding as usize]).clone();
@@ -227,7 +230,7 @@ impl Documents {
                 freshness,
                 checked_at,
             );
-            return Ok(response);
+            return response;
         }
         let mut response = HttpResponse::new(StatusCode::OK).set_body(body);
         let headers = response.headers_mut();
@@ -236,7 +239,7 @@ impl Documents {
             headers.insert(header::CONTENT_ENCODING, encoding);
         }
         self.describe(headers, &prepared, tag, freshness, checked_at);
-        Ok(response.map_into_boxed_body())
+        response.map_into_boxed_body()
     }
 
     /// The headers that 200 and 304 have in common.
@@ -286,19 +289,61 @@ pub(super) async fn serve(
     environment: &str,
     name: &str,
 ) -> Result<Served, ApiError> {
+    let snapshot = latest(state, environment).await?;
+    // A revision stored before a route existed does not have its document.
+    let document = snapshot.document(name).ok_or(ApiError::NotLoaded)?;
+    Ok(respond(request, state, &snapshot, document))
+}
+
+/// What a credential sees of its environment, in a document of its scope's own; no cache between may keep it.
+pub(super) async fn serve_scoped(
+    request: &HttpRequest,
+    state: &HttpState,
+    credential: &Credential,
+    form: Form,
+) -> Result<Served, ApiError> {
+    let snapshot = latest(state, &credential.environment).await?;
+    let document = scoped::document(&snapshot, &credential.visibility, form).await?;
+    let mut served = respond(request, state, &snapshot, &document);
+    keep_private(&mut served.response);
+    Ok(served)
+}
+
+/// Keeps an answer to one caller's secret from caches that others use.
+pub(super) fn keep_private(response: &mut HttpResponse) {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, PRIVATE);
+    headers.append(
+        header::VARY,
+        HeaderValue::from_static("Authorization, X-API-Key"),
+    );
+}
+
+/// The newest snapshot of an environment; 404 for one that nobody feeds, 503 before its first load.
+pub(super) async fn latest(
+    state: &HttpState,
+    environment: &str,
+) -> Result<Arc<Snapshot>, ApiError> {
     match state.reader.latest(environment).await {
-        Latest::Loaded(snapshot) => {
-            let cell = state.reader.board().environment(environment);
-            let freshness = cell.map(|cell| cell.freshness()).unwrap_or_default();
-            let response = state
-                .documents
-                .respond(request, &snapshot, name, freshness)?;
-            Ok(Served {
-                response,
-                revision: snapshot.revision,
-            })
-        }
+        Latest::Loaded(snapshot) => Ok(snapshot),
         Latest::NeverLoaded => Err(ApiError::NotLoaded),
         Latest::UnknownEnvironment => Err(state.unknown_environment()),
+    }
+}
+
+fn respond(
+    request: &HttpRequest,
+    state: &HttpState,
+    snapshot: &Snapshot,
+    document: &Arc<Document>,
+) -> Served {
+    let cell = state.reader.board().environment(&snapshot.environment);
+    let freshness = cell.map(|cell| cell.freshness()).unwrap_or_default();
+    let response = state
+        .documents
+        .respond(request, snapshot, document, freshness);
+    Served {
+        response,
+        revision: snapshot.revision,
     }
 }

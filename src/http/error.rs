@@ -109,6 +109,18 @@ pub enum ApiError {
     /// No token, or none of ours.
     #[error("a bearer token is needed")]
     Unauthorized,
+    /// A route of the data plane that needs a token was asked without one.
+    #[error("a token is needed; send it as `Authorization: Bearer …`")]
+    TokenNeeded,
+    /// The token does not count.
+    #[error("{0}")]
+    UnknownToken(&'static str),
+    /// The token's rate class has no room.
+    #[error("too many requests with this token; wait {seconds} s")]
+    TooManyRequests {
+        /// Whole seconds after which there is room.
+        seconds: u64,
+    },
     /// The caller is known and may not do this, or may not call at all.
     #[error("{0}")]
     Forbidden(String),
@@ -169,7 +181,8 @@ impl ApiError {
             Self::BadRequest { .. } => "bad_request",
             Self::BodyTooLarge(_) => "body_too_large",
             Self::BodyTimeout => "body_timeout",
-            Self::Unauthorized => "unauthorized",
+            Self::Unauthorized | Self::TokenNeeded | Self::UnknownToken(_) => "unauthorized",
+            Self::TooManyRequests { .. } => "too_many_requests",
             Self::Forbidden(_) => "forbidden",
             Self::TooManyStreams => "too_many_streams",
             Self::Unavailable(_) | Self::TryAgain(_) => "unavailable",
@@ -267,7 +280,12 @@ impl ApiError {
             Self::MethodNotAllowed(allow) => {
                 response.insert_header((header::ALLOW, allow.as_str()))
             }
-            Self::Unauthorized => response.insert_header((header::WWW_AUTHENTICATE, "Bearer")),
+            Self::Unauthorized | Self::TokenNeeded | Self::UnknownToken(_) => {
+                response.insert_header((header::WWW_AUTHENTICATE, "Bearer"))
+            }
+            Self::TooManyRequests { seconds } => {
+                response.insert_header((header::RETRY_AFTER, *seconds))
+            }
             _ => &mut response,
         };
         response
@@ -293,7 +311,10 @@ impl ResponseError for ApiError {
             Self::BadRequest { .. } => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Unauthorized | Self::TokenNeeded | Self::UnknownToken(_) => {
+                StatusCode::UNAUTHORIZED
+            }
+            Self::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotLoaded
             | Self::TooManyStreams

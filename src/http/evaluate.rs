@@ -130,11 +130,23 @@ pub(super) async fn evaluate(
         attributes: evaluation::attributes(&user_key, fields.object("context")?),
     };
     fields.finish(KNOWN)?;
-    let subject = evaluation::subject(&state, environment.as_deref(), dialect).await?;
+    let subject = evaluation::subject(&state, &request, environment.as_deref(), dialect).await?;
     let (snapshot, dialect) = (subject.snapshot.clone(), subject.dialect);
+    let visibility = subject.visibility.clone();
     let work = move || {
         let environment = snapshot.evaluator(dialect)?;
-        let answer = answer(&question, environment);
+        let is_visible = visibility.is_none_or(|visibility| {
+            let projects = environment.projects(&question.key);
+            projects.is_some_and(|projects| visibility.sees_feature(projects))
+        });
+        let answer = if is_visible {
+            answer(&question, environment)
+        } else {
+            Answer {
+                value: question.default.clone(),
+                reason: Source::UnknownFeature.as_str(),
+            }
+        };
         Some((question, answer))
     };
     let done = if is_light {

@@ -13,8 +13,13 @@ use actix_web::{
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::{auth, error::ApiError, fields::Fields, state::HttpState};
-use crate::{actors::Latest, eval::Dialect, model::Snapshot};
+use super::{
+    auth, credentials, documents::latest, error::ApiError, fields::Fields, state::HttpState,
+};
+use crate::{
+    eval::Dialect,
+    model::{Snapshot, Visibility},
+};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 /// One unit's answer is nobody else's, and the unit is in the address.
@@ -68,34 +73,44 @@ pub(super) fn attributes(
 pub(super) struct Subject {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) dialect: Dialect,
+    /// Which part of it the caller may see; `None`: all.
+    pub(super) visibility: Option<Visibility>,
     /// Whether any of its sources was checked too long ago.
     pub(super) is_stale: bool,
 }
 
 /// Finds the snapshot of an environment, the default one if none is named, and has it compiled.
 ///
-/// Fails with 404 for an environment that nobody feeds, 503 before its first load.
+/// Fails with 404 for an environment that nobody feeds, 503 before its first load, 401 or 403 where the caller needs a server
+/// token and has none for it. A token's environment is the default one for its owner.
 pub(super) async fn subject(
     state: &HttpState,
+    request: &HttpRequest,
     environment: Option<&str>,
     dialect: Option<Dialect>,
 ) -> Result<Subject, ApiError> {
-    let default = &state.shared.server.default_environment;
+    let credential = credentials::server(state, request)?;
+    let default = match &credential {
+        Some(credential) => &credential.environment,
+        None => state.shared.server.default_environment.as_str(),
+    };
     let environment = environment.unwrap_or(default);
+    credentials::must_be_of(credential.as_ref(), environment)?;
     let Some(cell) = state.reader.board().environment(environment) else {
         return Err(state.unknown_environment());
     };
-    let snapshot = match state.reader.latest(environment).await {
-        Latest::Loaded(snapshot) => snapshot,
-        Latest::NeverLoaded => return Err(ApiError::NotLoaded),
-        Latest::UnknownEnvironment => return Err(state.unknown_environment()),
-    };
-    let dialect = dialect.unwrap_or(cell.dialect);
+    let snapshot = latest(state, environment).await?;
+    let own = credential
+        .as_ref()
+        .and_then(|credential| credential.dialect);
+    let dialect = dialect.or(own).unwrap_or(cell.dialect);
+    let partial = credential.filter(|credential| !credential.sees_all());
     cell.note_evaluated(dialect);
     state.compiled(&snapshot, dialect).await?;
     Ok(Subject {
         snapshot,
         dialect,
+        visibility: partial.map(|credential| credential.visibility),
         is_stale: cell.freshness().is_stale,
     })
 }
@@ -122,6 +137,7 @@ pub(super) async fn past(
     Ok(Subject {
         snapshot: snapshot.await?,
         dialect,
+        visibility: None,
         is_stale: false,
     })
 }

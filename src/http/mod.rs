@@ -8,6 +8,7 @@ mod audit;
 mod auth;
 mod consumers;
 mod control;
+mod credentials;
 mod decide;
 mod decisions;
 mod documents;
@@ -17,11 +18,15 @@ mod evaluate;
 mod evaluation;
 mod extract;
 mod fields;
+mod flags;
+mod frontend;
 mod growthbook;
 mod health;
 mod held;
+mod limits;
 mod negotiate;
 mod observe;
+mod ofrep;
 mod overrides;
 mod paths;
 mod pin;
@@ -29,12 +34,14 @@ mod reads;
 mod replay;
 mod revisions;
 mod route;
+mod scoped;
 pub mod server;
 mod services;
 mod state;
 mod status;
 mod stream;
 mod times;
+mod tokens;
 
 #[cfg(test)]
 mod tests;
@@ -50,7 +57,7 @@ pub use self::{
     paths::paths_of,
     route::{Plane, Route, open},
     server::{admin_server, data_server},
-    services::{admin_app, baseline_app, configure, cors, data_app},
+    services::{admin_app, baseline_app, configure, cors, data_app, tidy_path},
     state::{HttpState, Shared},
 };
 use crate::{
@@ -135,6 +142,56 @@ pub const ROUTES: &[Route] = &[
             "/sub/{client_key}",
             "server-sent events, one per change of a connection's payload",
             || web::route().to(growthbook::sub::sub),
+        )
+    },
+    Route {
+        methods: POST,
+        ..open(
+            Plane::Data,
+            "/ofrep/v1/evaluate/flags",
+            "every flag that a token may see, for OpenFeature's clients",
+            || web::route().to(ofrep::all),
+        )
+    },
+    Route {
+        methods: POST,
+        ..open(
+            Plane::Data,
+            "/ofrep/v1/evaluate/flags/{key}*",
+            "one flag, for OpenFeature's clients",
+            || web::route().to(ofrep::one),
+        )
+    },
+    Route {
+        methods: GET,
+        ..open(
+            Plane::Data,
+            "/ofrep/v1/events",
+            "server-sent events: ask for the flags again",
+            || web::route().to(ofrep::events::follow),
+        )
+    },
+    ask(
+        "/api/frontend",
+        "enabled toggles, for Unleash's clients",
+        || web::route().to(frontend::toggles),
+    ),
+    Route {
+        methods: POST,
+        ..open(
+            Plane::Data,
+            "/api/frontend/client/metrics",
+            "what Unleash's clients have used",
+            || web::route().to(frontend::metrics),
+        )
+    },
+    Route {
+        methods: POST,
+        ..open(
+            Plane::Data,
+            "/api/frontend/client/register",
+            "Unleash's clients say hello",
+            || web::route().to(frontend::register),
         )
     },
     Route {
@@ -289,6 +346,44 @@ pub const ROUTES: &[Route] = &[
         "says that a held input is not wanted",
         || held::decide(Fate::Discard),
     ),
+    Route {
+        role: Some(Role::Admin),
+        ..view(
+            "/admin/tokens",
+            "tokens of clients, without their secrets",
+            || web::route().to(tokens::list),
+        )
+    },
+    Route {
+        role: Some(Role::Admin),
+        ..decision(
+            POST,
+            "/admin/tokens",
+            tokens::CREATE,
+            "makes a token",
+            || web::route().to(tokens::create),
+        )
+    },
+    Route {
+        role: Some(Role::Admin),
+        ..decision(
+            DELETE,
+            "/admin/tokens/{id}",
+            tokens::REVOKE,
+            "takes a token back",
+            || web::route().to(tokens::revoke),
+        )
+    },
+    Route {
+        role: Some(Role::Admin),
+        ..decision(
+            POST,
+            "/admin/tokens/{id}/rotate",
+            tokens::ROTATE,
+            "gives a token another secret",
+            || web::route().to(tokens::rotate),
+        )
+    },
     order(
         "/admin/sources/{id}/pause",
         Verb::Pause,

@@ -5,9 +5,11 @@ use serde::Deserialize;
 
 use super::{
     consumers::{self, Consumer},
+    credentials,
     documents::{self, Served},
     error::ApiError,
     extract,
+    scoped::Form,
     state::HttpState,
 };
 use crate::{clock, model::snapshot::SNAPSHOT_DOCUMENT};
@@ -18,8 +20,20 @@ pub(super) async fn snapshot(
     state: web::Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
     let environment = request.match_info().get("environment").unwrap_or_default();
+    let credential = credentials::server(&state, &request)?;
+    credentials::must_be_of(credential.as_ref(), environment)?;
+    let Some(credential) = credential else {
+        let served = documents::serve(&request, &state, environment, SNAPSHOT_DOCUMENT).await?;
+        return Ok(served.response);
+    };
+    if !credential.sees_all() {
+        let served = documents::serve_scoped(&request, &state, &credential, Form::Snapshot).await?;
+        return Ok(served.response);
+    }
     let served = documents::serve(&request, &state, environment, SNAPSHOT_DOCUMENT).await?;
-    Ok(served.response)
+    let mut response = served.response;
+    documents::keep_private(&mut response);
+    Ok(response)
 }
 
 #[derive(Deserialize)]
@@ -40,8 +54,22 @@ pub(super) async fn experiments(
         .environment
         .as_deref()
         .unwrap_or(&state.shared.server.default_environment);
-    let Served { response, revision } =
-        documents::serve(&request, &state, environment, document).await?;
+    let credential = credentials::server(&state, &request)?;
+    credentials::must_be_of(credential.as_ref(), environment)?;
+    if credential
+        .as_ref()
+        .is_some_and(|credential| !credential.sees_all())
+    {
+        let reason = "consumers' documents hold every project; this needs a token for all of them";
+        return Err(ApiError::Forbidden(reason.to_owned()));
+    }
+    let Served {
+        mut response,
+        revision,
+    } = documents::serve(&request, &state, environment, document).await?;
+    if credential.is_some() {
+        documents::keep_private(&mut response);
+    }
     if let Some(host) = consumers::host(request.headers()) {
         let (host, environment) = (host.to_owned(), environment.to_owned());
         let consumer = Consumer {

@@ -9,14 +9,16 @@ use std::{fmt, io, net::TcpListener, sync::Arc, time::Duration};
 
 use actix_http::{HttpService, Request, Response, body::MessageBody, error::DispatchError};
 use actix_server::ServerBuilder;
-use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt as _, map_config};
+use actix_service::{
+    IntoServiceFactory, Service as _, ServiceFactory, ServiceFactoryExt as _, map_config,
+};
 use actix_web::{
     App, Error,
     dev::{AppConfig, Server},
     rt, web,
 };
 
-use super::{HttpState, Plane, Shared, admin_app, cors, data_app};
+use super::{HttpState, Plane, Shared, admin_app, cors, data_app, tidy_path};
 
 /// Connections the admin plane holds at once: people, probes and scrapers.
 const ADMIN_CONNECTIONS_MAX: usize = 1024;
@@ -33,6 +35,10 @@ pub fn data_server(shared: &Arc<Shared>, listener: TcpListener) -> io::Result<Se
             rt::spawn(Arc::clone(&state.clone().into_inner()).follow(cell.name.to_string()));
         }
         App::new()
+            .wrap_fn(|mut request, service| {
+                tidy_path(&mut request);
+                service.call(request)
+            })
             .wrap(cors(&for_workers))
             .configure(data_app(state))
     };

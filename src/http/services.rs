@@ -7,7 +7,7 @@ use actix_web::{
     body::BoxBody,
     dev::ServiceRequest,
     guard::fn_guard,
-    http::Method,
+    http::{Method, Uri},
     middleware::{Next, from_fn},
     web,
 };
@@ -104,6 +104,35 @@ fn observed(route: actix_web::Route, counters: Rc<RouteCounters>) -> actix_web::
             observe(Rc::clone(&counters), request, next)
         },
     ))
+}
+
+/// First parts of the paths of protocols whose clients join a base URL and a path without looking for slashes.
+const JOINED_BLINDLY: [&str; 2] = ["/api/frontend", "/ofrep/v1/"];
+
+/// Takes superfluous slashes out of such paths, before they are routed.
+pub fn tidy_path(request: &mut ServiceRequest) {
+    let path = request.path();
+    if !path.contains("//") && !path.ends_with('/') {
+        return;
+    }
+    let parts = path.split('/').filter(|part| !part.is_empty());
+    let tidy = parts.fold(String::new(), |tidy, part| tidy + "/" + part);
+    if !JOINED_BLINDLY.iter().any(|begins| tidy.starts_with(begins)) {
+        return;
+    }
+    let mut uri = request.head().uri.clone().into_parts();
+    let query = request.query_string();
+    let tidy = if query.is_empty() {
+        tidy
+    } else {
+        format!("{tidy}?{query}")
+    };
+    // A part of a valid path is one.
+    uri.path_and_query = tidy.parse().ok();
+    if let Ok(uri) = Uri::from_parts(uri) {
+        request.match_info_mut().get_mut().update(&uri);
+        request.head_mut().uri = uri;
+    }
 }
 
 /// Seconds a browser may remember a preflight answer.

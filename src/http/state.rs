@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::{
-    audit::Strangers, auth::Auth, consumers::Consumers, documents::Documents, error::ApiError,
-    growthbook::webhook::Webhooks, health::StoreMemory, replay::Replays,
+    audit::Strangers, auth::Auth, consumers::Consumers, credentials::Lookups, documents::Documents,
+    error::ApiError, growthbook::webhook::Webhooks, health::StoreMemory, limits::Limits,
+    replay::Replays,
 };
 use crate::{
     actors::{Handles, SnapshotReader},
@@ -36,6 +37,7 @@ pub struct Shared {
     /// Held while a snapshot is compiled.
     compiling: Mutex<()>,
     pub(super) auth: Auth,
+    pub(super) limits: Limits,
     pub(super) consumers: Consumers,
     pub(super) streams: StreamLimit,
     pub(super) large_bodies: LargeBodies,
@@ -53,6 +55,7 @@ impl Shared {
     pub fn new(settings: &Settings, handles: Handles, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             auth: Auth::new(&settings.admin),
+            limits: Limits::new(&settings.rate_limit),
             consumers: Consumers::default(),
             streams: StreamLimit::new(settings.server.max_streams, Arc::clone(&metrics)),
             large_bodies: LargeBodies::default(),
@@ -106,6 +109,7 @@ pub struct HttpState {
     pub(super) shared: Arc<Shared>,
     pub(super) reader: SnapshotReader,
     pub(super) documents: Documents,
+    pub(super) lookups: Lookups,
 }
 
 impl HttpState {
@@ -120,10 +124,12 @@ impl HttpState {
     /// The state of one worker with a given reader; for benchmarks and tests of handlers.
     pub fn with_reader(shared: Arc<Shared>, reader: SnapshotReader) -> Self {
         let documents = Documents::new(&shared.http);
+        let lookups = Lookups::new(&shared.metrics);
         Self {
             shared,
             reader,
             documents,
+            lookups,
         }
     }
 

@@ -3,7 +3,7 @@
 //! The status page is for the moment when something is wrong, so it answers 200 whatever does not: every actor is
 //! asked with a limit, all at the same time, and what is not known is null.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use actix_web::{HttpResponse, http::StatusCode, web};
 use futures_util::future::join_all;
@@ -24,7 +24,7 @@ use crate::{
         poller::{GetPollerStatus, Outcome, PollerStatus},
         store::{GetStoreStatus, StoreStatus},
     },
-    model::Issue,
+    model::{Issue, Severity},
 };
 
 /// How long an actor may take to say how it is.
@@ -207,6 +207,30 @@ fn consumers(shared: &Shared) -> Vec<Value> {
     .collect()
 }
 
+/// Features that are missing from the documents of some tokens: known once somebody has asked for such a document.
+async fn out_of_scope(state: &HttpState, environment: &str) -> Vec<Value> {
+    let Latest::Loaded(snapshot) = state.reader.latest(environment).await else {
+        return Vec::new();
+    };
+    let left_out: BTreeSet<(String, String)> = snapshot
+        .views()
+        .iter()
+        .flat_map(|view| view.left_out().cloned().collect::<Vec<_>>())
+        .collect();
+    let issue = |(feature, parent): (String, String)| {
+        json!({
+            "severity": Severity::Warning.as_str(),
+            "code": "prerequisite_out_of_scope",
+            "source": "tokens",
+            "path": format!("features.{feature}"),
+            "message": format!(
+                "left out of the documents of tokens that do not see its prerequisite `{parent}`, whose value depends on the user"
+            ),
+        })
+    };
+    left_out.into_iter().map(issue).collect()
+}
+
 /// `GET /admin/environments/{environment}/issues`.
 pub(super) async fn issues(
     state: web::Data<HttpState>,
@@ -229,7 +253,8 @@ pub(super) async fn issues(
             "message": issue.message,
         })
     };
-    let issues: Vec<Value> = issues.into_iter().map(shown).collect();
+    let mut issues: Vec<Value> = issues.into_iter().map(shown).collect();
+    issues.extend(out_of_scope(&state, &environment).await);
     Ok(answer(
         StatusCode::OK,
         &json!({ "environment": environment, "issues": issues }),

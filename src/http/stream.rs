@@ -14,7 +14,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{Stream, stream};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::{
@@ -24,6 +24,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    credentials::{self, Credential},
     error::ApiError,
     extract,
     state::{HttpState, StreamPermit},
@@ -41,15 +42,28 @@ pub(super) const RETRY: Duration = Duration::from_millis(500);
 /// Most events that a caller may limit a stream to; whoever wants more does not want a limit.
 const EVENTS_MAX: u32 = 1000;
 
+/// What a stream tells, and whom.
+pub(super) struct Tell {
+    /// The event for a revision.
+    pub(super) event: fn(&Snapshot) -> String,
+    /// Revision that the client knows already.
+    pub(super) known: Option<u64>,
+    /// Whose token the stream ends with; `None`: anybody's.
+    pub(super) credential: Option<Credential>,
+    /// Events until the stream ends; `None`: it goes on.
+    pub(super) events_left: Option<u32>,
+}
+
 /// Follows one environment for one client.
 pub(super) struct Follower {
     reader: SnapshotReader,
     cell: Arc<EnvironmentCell>,
     changed: watch::Receiver<u64>,
+    /// Changes of tokens.
+    tokens_changed: watch::Receiver<u64>,
+    tell: Tell,
     /// Newest revision told; `None` before the first chunk was asked for.
     told: Option<u64>,
-    /// Events until the stream ends; `None`: it goes on.
-    events_left: Option<u32>,
     keep_alive: Duration,
     end: CancellationToken,
     _permit: StreamPermit,
@@ -61,13 +75,15 @@ impl Follower {
         state: &HttpState,
         cell: &Arc<EnvironmentCell>,
         permit: StreamPermit,
+        tell: Tell,
     ) -> Self {
         Self {
             reader: state.reader.clone(),
             cell: Arc::clone(cell),
             changed: cell.subscribe(),
+            tokens_changed: state.reader.board().tokens().subscribe(),
+            tell,
             told: None,
-            events_left: None,
             keep_alive: state.shared.http.stream_keepalive,
             end: state.shared.end().clone(),
             _permit: permit,
@@ -76,11 +92,11 @@ impl Follower {
 
     /// The next chunk; `None` when the stream is to end.
     pub(super) async fn next(&mut self) -> Option<Bytes> {
-        if self.end.is_cancelled() || self.events_left == Some(0) {
+        if self.end.is_cancelled() || self.tell.events_left == Some(0) {
             return None;
         }
         if self.told.is_none() {
-            self.told = Some(0);
+            self.told = Some(self.tell.known.unwrap_or(0));
             let event = self.news().await.unwrap_or_default();
             return Some(Bytes::from(format!("{RECONNECT}{event}")));
         }
@@ -97,7 +113,12 @@ impl Follower {
                 () = self.end.cancelled() => return None,
                 // The board outlives every stream, so the channel only closes with the process.
                 change = self.changed.changed() => change.ok()?,
+                change = self.tokens_changed.changed() => change.ok()?,
                 () = sleep_until(retry_at.min(keep_alive_at)) => {}
+            }
+            // Looked at with each keep-alive, too: time alone may have ended it.
+            if !self.is_welcome() {
+                return None;
             }
             if let Some(event) = self.news().await {
                 return Some(Bytes::from(event));
@@ -106,6 +127,12 @@ impl Follower {
                 return Some(Bytes::from_static(KEEP_ALIVE.as_bytes()));
             }
         }
+    }
+
+    /// Whether the token that the stream was opened with still counts.
+    fn is_welcome(&self) -> bool {
+        let credential = self.tell.credential.as_ref();
+        credential.is_none_or(|credential| credential.stands(self.reader.board()))
     }
 
     /// The event for the newest revision, unless it was told already.
@@ -118,8 +145,9 @@ impl Follower {
             return None;
         }
         self.told = Some(snapshot.revision);
-        self.events_left = self.events_left.map(|left| left.saturating_sub(1));
-        Some(event(&snapshot))
+        let left = &mut self.tell.events_left;
+        *left = left.map(|left| left.saturating_sub(1));
+        Some((self.tell.event)(&snapshot))
     }
 }
 
@@ -152,31 +180,42 @@ pub(super) fn events_wanted(query: &str) -> Result<Option<u32>, ApiError> {
     }
 }
 
+/// An answer that goes on.
+pub(super) fn respond<E>(chunks: impl Stream<Item = Result<Bytes, E>> + 'static) -> HttpResponse
+where
+    E: Into<Box<dyn std::error::Error>> + 'static,
+{
+    HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, "text/event-stream"))
+        .insert_header((header::CONTENT_ENCODING, "identity"))
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .insert_header(("x-accel-buffering", "no"))
+        .streaming(chunks)
+}
+
 /// `GET /v1/stream/{environment}`.
 pub(super) async fn follow(
     request: HttpRequest,
     state: web::Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
     let environment = request.match_info().get("environment").unwrap_or_default();
+    let credential = credentials::server(&state, &request)?;
     let Some(cell) = state.reader.board().environment(environment) else {
         return Err(state.unknown_environment());
     };
-    let events_left = events_wanted(request.query_string())?;
-    let follower = Follower {
-        events_left,
-        ..Follower::new(&state, cell, state.shared.streams.acquire()?)
+    credentials::must_be_of(credential.as_ref(), environment)?;
+    let tell = Tell {
+        event,
+        known: None,
+        credential,
+        events_left: events_wanted(request.query_string())?,
     };
+    let follower = Follower::new(&state, cell, state.shared.streams.acquire()?, tell);
     let chunks = stream::unfold(follower, |mut follower| async move {
         let chunk = follower.next().await?;
         Some((Ok::<_, Infallible>(chunk), follower))
     });
-    let mut response = HttpResponse::Ok();
-    response
-        .insert_header((header::CONTENT_TYPE, "text/event-stream"))
-        .insert_header((header::CONTENT_ENCODING, "identity"))
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .insert_header(("x-accel-buffering", "no"));
-    Ok(response.streaming(chunks))
+    Ok(respond(chunks))
 }
 
 #[cfg(test)]
@@ -188,7 +227,18 @@ mod tests {
 
     fn follower(rig: &Rig) -> Follower {
         let cell = rig.shared.handles.board.environment("production").unwrap();
-        Follower::new(&rig.state(), cell, rig.shared.streams.acquire().unwrap())
+        let tell = Tell {
+            event,
+            known: None,
+            credential: None,
+            events_left: None,
+        };
+        Follower::new(
+            &rig.state(),
+            cell,
+            rig.shared.streams.acquire().unwrap(),
+            tell,
+        )
     }
 
     async fn text(follower: &mut Follower) -> String {
@@ -246,7 +296,7 @@ mod tests {
     async fn a_limited_stream_ends_after_its_last_event() {
         let rig = Rig::loaded();
         let mut follower = follower(&rig);
-        follower.events_left = Some(1);
+        follower.tell.events_left = Some(1);
         assert!(text(&mut follower).await.contains("id: 7\n"));
         assert!(follower.next().await.is_none());
     }

@@ -13,8 +13,10 @@ pub mod json;
 pub mod overrides;
 pub mod provenance;
 pub mod remotes;
+pub mod scoped;
 pub mod snapshot;
 pub mod stitched;
+pub mod token;
 
 pub use canonical::CanonicalJson;
 pub use evaluators::Evaluators;
@@ -24,5 +26,10 @@ pub use issue::{Issue, Severity};
 pub use json::Json;
 pub use overrides::{Forced, Override};
 pub use provenance::{Cause, IssueSummary, KeptIssue, SourceVersion};
+pub use scoped::{ScopedDocument, View, Views, Visibility};
 pub use snapshot::{Candidate, Document, Encodings, Freshness, Snapshot, SnapshotMeta};
 pub use stitched::{Sourced, Stitched};
+pub use token::{Projects, Scope, Token, TokenId, TokenKind, Validity};
+
+/// The word in which a token says how its users are evaluated.
+pub use crate::eval::Dialect;

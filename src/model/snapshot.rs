@@ -10,7 +10,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
-use super::{Evaluators, IssueSummary, SourceVersion, remotes::Remotes};
+use super::{Evaluators, IssueSummary, SourceVersion, Views, remotes::Remotes};
 use crate::eval::{Dialect, Environment, Remote};
 
 /// Name of the document behind `/v1/snapshot/{environment}`, whose bytes begin with the revision.
@@ -61,7 +61,7 @@ pub struct Document {
     pub tag: String,
     /// When these very bytes were first published.
     pub last_modified: OffsetDateTime,
-    /// Names of the items shown, where emptiness must be told from absence (consumer views).
+    /// Names of the items shown: experiments of a consumer's view, features of a connection, sorted.
     pub members: Vec<String>,
     /// What the bytes mean, as a hash, where they may differ without meaning anything else (a connection's document).
     pub content: Option<String>,
@@ -206,6 +206,16 @@ impl Candidate {
             .try_for_each(|dialect| self.evaluators.prepare(*dialect, &self.snapshot_tail))
     }
 
+    /// Renders the answers of flags and toggles for these dialects, which must have been prepared. For a blocking thread.
+    pub fn prepare_flags(&self, dialects: &[Dialect]) {
+        for environment in dialects
+            .iter()
+            .filter_map(|dialect| self.evaluators.get(*dialect))
+        {
+            environment.flags();
+        }
+    }
+
     /// Hash over everything served: the snapshot's tail, and each document's name and bytes or what those mean.
     pub fn content_hash(snapshot_tail: &[u8], documents: &[Arc<Document>]) -> String {
         let mut hash = Sha256::new();
@@ -250,6 +260,7 @@ impl Candidate {
             tail_start,
             identity: identity.into(),
             evaluators: self.evaluators.clone(),
+            views: Views::default(),
             documents: documents
                 .map(|document| (Arc::clone(&document.name), document))
                 .collect(),
@@ -273,6 +284,8 @@ pub struct Snapshot {
     tail_start: usize,
     identity: Box<str>,
     evaluators: Evaluators,
+    /// What callers see who may not see all of it.
+    pub(super) views: Views,
     /// Documents by name.
     pub documents: BTreeMap<Arc<str>, Arc<Document>>,
     /// What is known about it.

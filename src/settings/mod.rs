@@ -5,6 +5,7 @@
 
 mod layers;
 mod publish;
+mod rate_limit;
 mod secrets;
 mod sections;
 mod source;
@@ -15,6 +16,7 @@ use std::{fmt, path::PathBuf};
 
 pub use layers::{Profile, from_toml, load};
 pub use publish::{Publish, TargetUrl, WebhookTarget};
+pub use rate_limit::{RateClass, RateLimit};
 pub use sections::{
     Admin, AdminToken, Backup, DataAuth, Database, Dialect, Evaluation, Guards, Http, LogFormat,
     Reaction, Role, Server, Telemetry,
@@ -46,6 +48,8 @@ pub struct Settings {
     pub http: Http,
     /// Who is told about a new revision.
     pub publish: Publish,
+    /// How often tokens may ask.
+    pub rate_limit: RateLimit,
     /// Logs and traces.
     pub telemetry: Telemetry,
     /// Where configuration comes from.

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Connections, DataAuth, Profile, Settings, Source, SourceKind};
+use super::{Connections, Profile, Settings, Source, SourceKind};
 
 /// Shortest poll interval: below this a poller is a load test.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
@@ -20,6 +20,7 @@ impl Settings {
         self.check_guards(&mut problems);
         self.check_evaluation(&mut problems);
         self.check_publish(&mut problems);
+        self.check_rate_limit(&mut problems);
         if self.override_file().is_some() && profile == Profile::Production {
             problems.push(
                 "`evaluation.override_file` is for development and test; unset it, or set `STITCHD_ENV`".to_owned(),
@@ -44,9 +45,6 @@ impl Settings {
             problems.push(
                 "`server.data_bind` and `server.admin_bind` are the same; use two ports".to_owned(),
             );
-        }
-        if server.data_auth == DataAuth::Required {
-            problems.push("`server.data_auth` is `required`, but no server key can exist in this version; use `open`".to_owned());
         }
         if !is_name(&server.default_environment) {
             problems.push(name_problem(
@@ -305,12 +303,12 @@ fn growth(key: &str, factor: Option<f64>, problems: &mut Vec<String>) {
 }
 
 /// Names appear in URLs, file names and metric labels.
-fn is_name(text: &str) -> bool {
+pub(super) fn is_name(text: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.';
     !text.is_empty() && text.len() <= 64 && text.chars().all(allowed) && !text.starts_with('.')
 }
 
-fn name_problem(key: &str, name: &str) -> String {
+pub(super) fn name_problem(key: &str, name: &str) -> String {
     format!(
         "`{key}` is `{name}`; use 1 to 64 letters, digits, `-`, `_` and `.`, not beginning with `.`"
     )

@@ -5,6 +5,7 @@
 //! <dir>/inputs/<source>/<generation, 20 digits>.input             a packed input
 //! <dir>/states/<source>/<generation, 20 digits>.state             JSON
 //! <dir>/environments/<environment>/<generation, 20 digits>.environment    JSON
+//! <dir>/tokens/all/<generation, 20 digits>.token                  JSON
 //! ```
 //!
 //! Each folder holds the newest `backup.generations` files, and the revisions that the database lacks. What harms one of them, be it a disk or a person, costs that
@@ -33,6 +34,9 @@ const SNAPSHOT: &str = "snapshot";
 const INPUT: &str = "input";
 const STATE: &str = "state";
 const ENVIRONMENT: &str = "environment";
+const TOKEN: &str = "token";
+/// Tokens are in one file together.
+const ALL_TOKENS: &str = "all";
 
 /// What was found on disk, and what had to be passed over to find it.
 #[derive(Clone, Debug, Default)]
@@ -249,6 +253,32 @@ impl Backup {
     /// What operators decided about every environment: all that can be read, merged.
     pub async fn load_registers(&self) -> Result<Found<BTreeMap<String, Registers>>, StoreError> {
         self.blocking(Folder::load_registers).await
+    }
+
+    /// Writes the file of all tokens; `encode` makes its bytes on the store's threads.
+    pub(super) async fn write_token_file(
+        &self,
+        encode: impl FnOnce() -> Vec<u8> + Send + 'static,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        self.blocking(move |folder| {
+            let stamp = (now_ms, String::new());
+            folder.write_next(TOKEN, ALL_TOKENS, stamp, &encode())
+        })
+        .await
+    }
+
+    /// Reads the newest file of all tokens that can be read.
+    pub(super) async fn read_token_file<T: Send + 'static>(
+        &self,
+        decode: impl Fn(&[u8]) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<Found<Option<T>>, StoreError> {
+        self.blocking(move |folder| {
+            let files = generations::list(&folder.path(TOKEN, ALL_TOKENS)?, TOKEN)?;
+            let decode = |_, body: Bytes| decode(&body);
+            Ok(newest_readable(files, TOKEN, ALL_TOKENS, decode))
+        })
+        .await
     }
 
     async fn blocking<T: Send + 'static>(

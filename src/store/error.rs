@@ -82,6 +82,9 @@ pub enum Outage {
     /// The file that was opened is not there any more; it is opened afresh next time.
     #[error("the database file was deleted or replaced")]
     FileReplaced,
+    /// Other replicas were faster each time.
+    #[error("other replicas wrote the same first, each time")]
+    Contended,
     /// The connection failed, or the database said that it cannot work now.
     #[error(transparent)]
     Failed(DbErr),

@@ -21,6 +21,7 @@ mod registers;
 mod revisions;
 mod runtime;
 mod sticky;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -40,6 +41,7 @@ pub use registers::{Register, Registers};
 pub use revisions::Inserted;
 pub use runtime::StoreRuntime;
 pub use sticky::{KeyedDocument, StickyError, StickyStore};
+pub use tokens::{StoredToken, TOKENS_PER_WRITE, TokenPage};
 
 use crate::{
     model::{Candidate, Snapshot},

@@ -190,6 +190,9 @@ fn exported_metrics() -> BTreeSet<String> {
     metrics.connection_blocked("data");
     metrics.type_mismatched("boolean");
     metrics.sticky("read", 1);
+    metrics.token_lookups("valid").inc();
+    metrics.database_read("tokens");
+    metrics.feature_used("e", "f", true, 1);
     let text = metrics.encode();
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let names = types.map(|line| match line.split_once(' ').unwrap() {

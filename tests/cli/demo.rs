@@ -64,6 +64,12 @@ fn check(line: &str, text: &str) {
             1,
             "{line}: {text}"
         );
+    } else if line.contains("/ofrep/v1/events") {
+        assert_eq!(text.matches("refetchEvaluation").count(), 1, "{text}");
+    } else if line.contains("/client/metrics") {
+        assert!(text.is_empty(), "{text}");
+    } else if line.contains("/api/frontend") {
+        assert_eq!(json()["toggles"][0]["enabled"], true, "{text}");
     } else if line.contains("/metrics") {
         assert!(
             text.contains("stitchd_snapshot_loaded{environment=\"demo\"} 1"),

@@ -126,6 +126,7 @@ async fn each_member(scenario: impl AsyncFn(&Scene, &Load, &str)) {
         "client:gb",
         "poller:gb",
         "supervisor",
+        "token",
         "sticky",
         "announcer",
     ];

@@ -22,6 +22,8 @@ mod points;
 #[cfg(feature = "failpoints")]
 mod stop;
 #[cfg(feature = "failpoints")]
+mod tokens;
+#[cfg(feature = "failpoints")]
 mod torture;
 #[cfg(feature = "failpoints")]
 mod triggers;

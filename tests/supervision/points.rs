@@ -237,7 +237,8 @@ fn every_handler_begins_with_its_own_fail_point() {
             "poller",
             "sticky",
             "store",
-            "supervisor"
+            "supervisor",
+            "token"
         ]
     );
     for actor in actors {
@@ -317,8 +318,8 @@ fn every_timer_of_an_actor_begins_with_a_fail_point() {
         }
     }
     assert_eq!(
-        timers, 4,
-        "store, config service, poller and supervisor have one each"
+        timers, 5,
+        "store, config service, poller, tokens and supervisor have one each"
     );
 }
 

@@ -28,6 +28,7 @@ use tokio::time::Instant;
 use crate::{
     points::Point,
     support::{Bed, ENVIRONMENT, PATIENCE, SOURCE, TestApp, eventually, receiver::Receiver},
+    tokens,
 };
 
 /// How long an order may take whose actor dies of it; far below the limits that a forgotten caller would wait for.
@@ -60,6 +61,8 @@ pub(crate) enum Trigger {
     Decide,
     /// A remote evaluation's sticky buckets, read and written.
     Sticky,
+    /// A token, made and taken back.
+    Token,
     /// The end of an actor, after which its supervision goes round.
     Death,
     /// The end of the service.
@@ -100,6 +103,8 @@ impl Trigger {
             ("sticky", "ReadBuckets" | "read_future" | "WriteBuckets" | "write_future") => {
                 Self::Sticky
             }
+            ("token", "work_future") => Self::Wait,
+            ("token", _) => Self::Token,
             ("store", "ListAudit" | "list_audit_future") => Self::Audit,
             (
                 "store",
@@ -274,6 +279,7 @@ impl Scene {
                 drop(sticky.read(vec![key.clone()]).await);
                 sticky.write(vec![(key, "{}".to_owned())]);
             }
+            Trigger::Token => tokens::pull(app).await,
             Trigger::Death => {
                 let victim = Armed::new(&Point {
                     name: "client.Ping".to_owned(),

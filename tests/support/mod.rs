@@ -270,6 +270,20 @@ impl TestApp {
         .await
     }
 
+    pub async fn admin_delete(&self, path: &str) -> Answer {
+        let request = self.http.delete(format!("{}{path}", self.admin));
+        answer(request.send().await.unwrap()).await
+    }
+
+    /// Makes a token as this body says; gives its id and its secret.
+    pub async fn token(&self, body: &Value) -> (String, String) {
+        let made = self.admin_post("/admin/tokens", &body.to_string()).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        let made = made.json();
+        let text = |name: &str| made[name].as_str().unwrap().to_owned();
+        (text("id"), text("secret"))
+    }
+
     /// Forces a poll and gives its report.
     pub async fn poll(&self) -> Value {
         let answer = self

@@ -208,9 +208,14 @@ async fn compile(links: &ConfigLinks, candidate: &Arc<Candidate>) {
     if dialects.is_empty() {
         return;
     }
+    let flagged = cell.map(|cell| cell.flagged()).unwrap_or_default();
     let made = Arc::clone(candidate);
     let name = &*candidate.environment;
-    match blocking(move || made.prepare(&dialects)).await {
+    let compile = move || {
+        made.prepare(&dialects)
+            .map(|()| made.prepare_flags(&flagged))
+    };
+    match blocking(compile).await {
         Ok(Ok(())) => {}
         // What cannot be evaluated can be served all the same.
         Ok(Err(error)) => warn!(

@@ -113,7 +113,8 @@ fn document(
     served.filter(is_same).map_or_else(
         || {
             let body = relay::render(&part.raw, &part.payload, form);
-            let made = Document::new(Arc::clone(name), body, now, Vec::new());
+            let delivered = part.payload.features.keys().map(ToString::to_string);
+            let made = Document::new(Arc::clone(name), body, now, delivered.collect());
             let made = made.with_content(Some(content));
             if let Some(served) = served {
                 made.compile_like(served);

@@ -4,6 +4,7 @@
 //! holds and [`script`] changes it every few seconds.
 
 pub mod content;
+mod examples;
 pub mod script;
 pub mod upstream;
 
@@ -16,7 +17,7 @@ use std::{
 use clap::Args;
 
 use self::upstream::{CLIENT_KEY, Connection, REMOTE_EVAL_KEY, SECRET_KEY, Upstream};
-use super::{output::line, serve};
+use super::serve;
 use crate::{
     app::App,
     settings::{self, Profile, Settings},
@@ -55,7 +56,7 @@ pub(super) fn run(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
         });
         let script = script::spawn_script(&upstream, arguments.change_every);
         let app = App::start(settings(arguments, &upstream, folder.path())?).await?;
-        print_examples(&app).await;
+        examples::print(&app).await?;
         serve::ended().await?;
         script.abort();
         app.stop().await;
@@ -119,71 +120,4 @@ fn address(wanted: Option<SocketAddr>, usual_port: u16) -> SocketAddr {
             SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
         }
     })
-}
-
-/// One ready-to-paste example per line; the last line is `ready`.
-async fn print_examples(app: &App) {
-    let environment = content::ENVIRONMENT;
-    if let (Some(data), Some(cell)) = (
-        app.data_address().await,
-        app.handles().board.environment(environment),
-    ) {
-        let mut revision = cell.subscribe();
-        // What is printed must work when it is pasted: wait for the first revision, however slow the machine.
-        drop(
-            tokio::time::timeout(
-                Duration::from_secs(30),
-                revision.wait_for(|revision| *revision > 0),
-            )
-            .await,
-        );
-        for path in crate::http::ROUTES
-            .iter()
-            .flat_map(|route| (route.probes)(environment, CLIENT_KEY))
-        {
-            line(&format!("curl -s 'http://{data}{path}'"));
-        }
-        line(&format!(
-            "curl -s -X POST -d '{{\"attributes\":{{\"id\":\"user-1\"}}}}' 'http://{data}/api/eval/{REMOTE_EVAL_KEY}'"
-        ));
-        line(&format!(
-            "curl -s -N 'http://{data}/v1/stream/{environment}?events=2'"
-        ));
-        line(&format!(
-            "curl -s -N 'http://{data}/sub/{CLIENT_KEY}?events=1'"
-        ));
-        line(&format!("curl -s 'http://{data}/healthcheck'"));
-    }
-    if let Some(data) = app.data_address().await {
-        let batch = r#"{"units":[{"user_key":"u-6"},{"user_key":"u-7"}]}"#;
-        for question in [
-            "/v1/decide?user_key=u-6",
-            "/v1/decide?user_key=u-6&explain=true",
-            "/v1/evaluate/dark-mode?type=boolean&user_key=u-6",
-        ] {
-            line(&format!("curl -s 'http://{data}{question}'"));
-        }
-        line(&format!(
-            "curl -s 'http://{data}/v1/decide/batch' -d '{batch}'"
-        ));
-    }
-    let admin = app.admin_address();
-    for path in [
-        "/livez",
-        "/readyz",
-        "/metrics",
-        "/admin/status",
-        "/admin/audit",
-    ] {
-        line(&format!("curl -s 'http://{admin}{path}'"));
-    }
-    line(&format!(
-        "curl -s 'http://{admin}/admin/environments/{environment}/issues'"
-    ));
-    for action in ["pause", "poll", "resume"] {
-        line(&format!(
-            "curl -s -X POST 'http://{admin}/admin/sources/demo/{action}'"
-        ));
-    }
-    line("ready");
 }

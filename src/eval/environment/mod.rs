@@ -20,14 +20,19 @@ mod rendered;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use self::{inline::Groups, rendered::Rendered};
 use super::{
-    Assigner, Compiled, Context, Definitions, Dialect, Experiment, FeatureResult, RulePlace,
+    Assigner, Compiled, Context, Definitions, Dialect, Experiment, FeatureProjects, FeatureResult,
+    Flags, RulePlace,
 };
 
 /// Most bytes that memory for an answer is asked for beforehand.
@@ -49,6 +54,10 @@ pub struct Environment {
     compiled: Compiled,
     /// By the feature's position.
     sources: Box<[Arc<str>]>,
+    /// By the feature's position.
+    projects: Box<[FeatureProjects]>,
+    /// Made when somebody asks for flags or toggles.
+    flags: OnceLock<Flags>,
     /// Sorted by key.
     decisions: Box<[Decision]>,
     /// Experiments of the management API that nobody is in, sorted by key.
@@ -67,6 +76,7 @@ pub struct Decision {
 struct Candidate {
     definition: Definition,
     source: Arc<str>,
+    projects: FeatureProjects,
     /// By variation.
     rendered: Rendered,
     /// What was wrong with the definition.
@@ -131,9 +141,16 @@ impl Environment {
             .feature_keys()
             .map(|key| names.source(document.features.get(&**key)))
             .collect();
+        let projects = compiled.feature_keys().map(|key| {
+            let definition = document.features.get(&**key);
+            definition.map_or(FeatureProjects::Unknown, FeatureProjects::of)
+        });
+        let projects = projects.collect();
         let mut environment = Self {
             compiled,
             sources,
+            projects,
+            flags: OnceLock::new(),
             decisions: Box::default(),
             idle: Box::default(),
             answer_bytes: 0,
@@ -155,6 +172,7 @@ impl Environment {
             let candidate = Candidate {
                 definition: Definition::Rule(place),
                 source: Arc::clone(&self.sources[place.feature as usize]),
+                projects: self.projects[place.feature as usize].clone(),
                 rendered: Rendered::of_rule(experiment, listed.get(key).copied()),
                 notes: Box::default(),
             };
@@ -172,6 +190,7 @@ impl Environment {
                     let compiled = self.compiled.experiment(inline.definition);
                     let candidate = Candidate {
                         source,
+                        projects: project_of(experiment),
                         rendered: Rendered::of_listed(&compiled, experiment),
                         definition: Definition::Inline(Box::new(compiled)),
                         notes: inline.notes.into(),
@@ -208,6 +227,58 @@ impl Environment {
     /// Evaluates a feature.
     pub fn feature<'c>(&'c self, context: &'c Context<'c>, key: &str) -> FeatureResult<'c> {
         self.compiled.feature(context, key, ())
+    }
+
+    /// Its features as flags and toggles. The first call renders all their answers, some 10 µs a feature: not for a worker's
+    /// thread. See [`Self::has_flags`].
+    pub fn flags(&self) -> &Flags {
+        self.flags
+            .get_or_init(|| Flags::new(&self.compiled, &self.projects))
+    }
+
+    /// Whether that was done.
+    pub fn has_flags(&self) -> bool {
+        self.flags.get().is_some()
+    }
+
+    /// Writes OFREP's answers for flags at these positions as JSON objects, separated by commas.
+    pub fn write_ofrep(&self, context: &Context<'_>, at: &[u32], out: &mut Vec<u8>) {
+        self.flags().write_ofrep(&self.compiled, context, at, out);
+    }
+
+    /// Writes OFREP's answer for one flag, with further members of its metadata (`,"name":value…`); `false`: it is an
+    /// error.
+    pub fn write_ofrep_one(
+        &self,
+        context: &Context<'_>,
+        at: u32,
+        metadata: &str,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let flags = self.flags();
+        flags.write_ofrep_one(&self.compiled, context, at, metadata, out)
+    }
+
+    /// Writes the enabled toggles among the flags at these positions as JSON objects, separated by commas.
+    pub fn write_toggles(&self, context: &Context<'_>, at: &[u32], out: &mut Vec<u8>) {
+        self.flags().write_toggles(&self.compiled, context, at, out);
+    }
+
+    /// Projects of a feature; `None`: there is no such feature.
+    pub fn projects(&self, key: &str) -> Option<&FeatureProjects> {
+        let position = *self.compiled.index.get(key)?;
+        self.projects.get(position as usize)
+    }
+
+    /// Positions of the decisions that may be seen: those with nothing in them that may not.
+    pub fn visible(&self, sees: impl Fn(&FeatureProjects) -> bool) -> Box<[usize]> {
+        let is_seen = |decision: &Decision| {
+            let mut candidates = decision.candidates.iter();
+            candidates.all(|candidate| sees(&candidate.projects))
+        };
+        let numbered = self.decisions.iter().enumerate();
+        let visible = numbered.filter(|(_, decision)| is_seen(decision));
+        visible.map(|(at, _)| at).collect()
     }
 
     /// All decisions, sorted by key.
@@ -312,6 +383,15 @@ impl Decision {
             };
             Some((candidate, variation?))
         })
+    }
+}
+
+/// The project that the management API lists an experiment under.
+fn project_of(experiment: &Map<String, Value>) -> FeatureProjects {
+    let project = experiment.get("project").and_then(Value::as_str);
+    match project.filter(|project| !project.is_empty()) {
+        Some(project) => FeatureProjects::Some([project.into()].into()),
+        None => FeatureProjects::Unknown,
     }
 }
 

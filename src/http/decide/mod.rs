@@ -6,7 +6,7 @@
 
 mod answer;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use actix_web::{HttpRequest, HttpResponse, rt::task::spawn_blocking, web};
 use serde_json::{Map, Value};
@@ -78,9 +78,9 @@ impl Unit {
     }
 
     /// The unit, with the variations it is to have found in this environment.
-    fn asked(self, environment: &Environment, at: &str) -> Result<Asked, ApiError> {
+    fn asked(self, subject: &Subject, at: &str) -> Result<Asked, ApiError> {
         let forced = match self.forced {
-            Some(forced) => resolve(&forced, environment, at)?,
+            Some(forced) => resolve(&forced, subject, at)?,
             None => Forced::default(),
         };
         let attributes = evaluation::attributes(&self.user_key, self.context);
@@ -93,13 +93,14 @@ impl Unit {
 }
 
 /// Finds forced variations. An experiment that is not there is passed over: a tester's cookie outlives experiments.
-fn resolve(
-    forced: &Map<String, Value>,
-    environment: &Environment,
-    at: &str,
-) -> Result<Forced, ApiError> {
+fn resolve(forced: &Map<String, Value>, subject: &Subject, at: &str) -> Result<Forced, ApiError> {
+    let environment = compiled(subject)?;
+    let seen = seen(subject, environment);
     let variation = |(key, named): (&String, &Value)| {
         let position = environment.find(key)?;
+        if seen.as_ref().is_some_and(|seen| !seen.contains(&position)) {
+            return None;
+        }
         let decision = &environment.decisions()[position];
         let variation = decision.variation(named).ok_or_else(|| {
             let known: Vec<&str> = decision.variation_keys().collect();
@@ -133,12 +134,12 @@ pub(super) async fn decide(
     fields.finish(SINGLE)?;
     let (environment, dialect) = (common.environment.as_deref(), common.dialect);
     let subject = match revision {
-        None => evaluation::subject(&state, environment, dialect).await?,
+        None => evaluation::subject(&state, &request, environment, dialect).await?,
         Some(revision) => {
             evaluation::past(&state, &request, environment, dialect, revision).await?
         }
     };
-    let asked = unit.asked(compiled(&subject)?, "")?;
+    let asked = unit.asked(&subject, "")?;
     let work = work(subject, common, vec![asked])?;
     if is_light && work.decisions() <= LIGHT_DECISIONS_MAX && !work.explains() {
         let body = work.single();
@@ -158,10 +159,9 @@ pub(super) async fn batch(
     let units = units(&mut fields, state.shared.evaluation.max_batch_units)?;
     fields.finish(BATCH)?;
     let environment = common.environment.as_deref();
-    let subject = evaluation::subject(&state, environment, common.dialect).await?;
-    let environment = compiled(&subject)?;
+    let subject = evaluation::subject(&state, &request, environment, common.dialect).await?;
     let asked = units.into_iter().enumerate();
-    let asked = asked.map(|(at, unit)| unit.asked(environment, &format!("units[{at}].")));
+    let asked = asked.map(|(at, unit)| unit.asked(&subject, &format!("units[{at}].")));
     let asked = asked.collect::<Result<_, _>>()?;
     let work = work(subject, common, asked)?;
     let limit = state.shared.evaluation.max_decisions;
@@ -228,12 +228,31 @@ fn compiled(subject: &Subject) -> Result<&Environment, ApiError> {
     compiled.ok_or(ApiError::Internal)
 }
 
+/// Positions of the decisions that the caller may see; `None`: all.
+fn seen(subject: &Subject, environment: &Environment) -> Option<BTreeSet<usize>> {
+    let visibility = subject.visibility.as_ref()?;
+    let view = subject.snapshot.view(visibility);
+    let seen = view.decisions(|| environment.visible(|projects| visibility.sees_feature(projects)));
+    Some(seen.iter().copied().collect())
+}
+
 fn work(subject: Subject, common: Common, units: Vec<Asked>) -> Result<Work, ApiError> {
     let environment = compiled(&subject)?;
-    let only = (!common.experiments.is_empty()).then(|| {
+    let seen = seen(&subject, environment);
+    if seen.is_some() && common.explains {
+        // An explanation names what stands in the way, whosever it is.
+        let reason = "explanations need a token for all projects".to_owned();
+        return Err(ApiError::Forbidden(reason));
+    }
+    let named = (!common.experiments.is_empty()).then(|| {
         let names = common.experiments.iter();
-        names.filter_map(|name| environment.find(name)).collect()
+        names.filter_map(|name| environment.find(name))
     });
+    let only: Option<Vec<usize>> = match (named, seen) {
+        (Some(named), Some(seen)) => Some(named.filter(|at| seen.contains(at)).collect()),
+        (Some(named), None) => Some(named.collect()),
+        (None, seen) => seen.map(|seen| seen.into_iter().collect()),
+    };
     Ok(Work {
         subject,
         experiments: common.experiments,

@@ -17,7 +17,9 @@ use tokio::time::timeout;
 
 use super::{
     super::{error::ApiError, state::HttpState},
-    GrowthbookError, keys, offer_stream,
+    GrowthbookError,
+    keys::{self, SdkKey},
+    offer_stream,
 };
 use crate::{
     actors::{ClientKey, Latest, STICKY_BYTES_MAX, StickyLink},
@@ -41,10 +43,12 @@ pub(in crate::http) async fn evaluate(
     payload: web::Payload,
     state: web::Data<HttpState>,
 ) -> Result<HttpResponse, GrowthbookError> {
-    let key = keys::of_path(&request, &state)?;
-    if !key.is_remote_eval {
-        return Err(GrowthbookError::RemoteEvalRequired);
-    }
+    let key = match keys::of_path(&request, &state)? {
+        SdkKey::Connection(key) if key.is_remote_eval => key,
+        SdkKey::Connection(_) | SdkKey::Token(_) => {
+            return Err(GrowthbookError::RemoteEvalRequired);
+        }
+    };
     let dialect = dialect(&request, &key)?;
     let body = body(&state, payload).await?;
     let asked = RemoteRequest::parse(&body)

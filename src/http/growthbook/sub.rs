@@ -28,10 +28,12 @@ use super::{
         state::{HttpState, StreamPermit},
         stream::{RETRY, events_wanted},
     },
-    GrowthbookError, keys, offer_stream,
+    GrowthbookError,
+    keys::{self, SdkKey},
+    offer_stream,
 };
 use crate::{
-    actors::{ClientKey, Latest, SnapshotReader, board::EnvironmentCell},
+    actors::{Latest, SnapshotReader, board::EnvironmentCell},
     model::Document,
 };
 
@@ -49,7 +51,9 @@ pub(super) struct Follower {
     reader: SnapshotReader,
     cell: Arc<EnvironmentCell>,
     changed: watch::Receiver<u64>,
-    client_key: Arc<str>,
+    /// Changes of tokens.
+    tokens_changed: watch::Receiver<u64>,
+    key: SdkKey,
     is_started: bool,
     /// Entity tag of the document told last, or known to the client.
     told: Option<String>,
@@ -67,14 +71,15 @@ impl Follower {
     pub(super) fn new(
         state: &HttpState,
         cell: &Arc<EnvironmentCell>,
-        key: &ClientKey,
+        key: SdkKey,
         permit: StreamPermit,
     ) -> Self {
         Self {
             reader: state.reader.clone(),
             cell: Arc::clone(cell),
             changed: cell.subscribe(),
-            client_key: Arc::clone(&key.key),
+            tokens_changed: state.reader.board().tokens().subscribe(),
+            key,
             is_started: false,
             told: None,
             sending: Vec::new(),
@@ -127,6 +132,7 @@ impl Follower {
                 () = self.end.cancelled() => return None,
                 // The board outlives every stream, so the channel only closes with the process.
                 change = self.changed.changed() => change.ok()?,
+                change = self.tokens_changed.changed() => change.ok()?,
                 () = sleep_until(wake_at) => {}
             }
             seen = self.told_revision().await?;
@@ -143,13 +149,13 @@ impl Follower {
     }
 
     /// The current document and whether it is for remote evaluation. The outer `None`: the key is not ours any more.
-    async fn document(&self) -> Option<Option<(Arc<Document>, bool)>> {
-        let key = self.reader.board().client_keys().find(&self.client_key)?;
+    async fn document(&mut self) -> Option<Option<(Arc<Document>, bool)>> {
+        self.key = self.key.renewed(self.reader.board())?;
         let Latest::Loaded(snapshot) = self.reader.latest(&self.cell.name).await else {
             return Some(None);
         };
-        let document = snapshot.document(&key.document).map(Arc::clone);
-        Some(document.map(|document| (document, key.is_remote_eval)))
+        let document = self.key.document(&snapshot).await;
+        Some(document.map(|document| (document, self.key.is_remote_eval())))
     }
 
     /// Begins to tell the current document, unless it was told; `None` ends the stream.
@@ -189,13 +195,13 @@ pub(in crate::http) async fn sub(
     state: web::Data<HttpState>,
 ) -> Result<HttpResponse, GrowthbookError> {
     let key = keys::of_path(&request, &state)?;
-    let Some(cell) = state.reader.board().environment(&key.environment) else {
+    let Some(cell) = state.reader.board().environment(key.environment()) else {
         return Err(ApiError::Internal.into());
     };
     if cell.revision() == 0 {
         return Err(ApiError::NotLoaded.into());
     }
-    let mut follower = Follower::new(&state, cell, &key, state.shared.streams.acquire()?);
+    let mut follower = Follower::new(&state, cell, key, state.shared.streams.acquire()?);
     follower.events_left = events_wanted(request.query_string())?;
     let last = request.headers().get("last-event-id");
     follower.told = last

@@ -118,6 +118,7 @@ impl Rig {
         let (sources, members) = (Arc::new(sources), Arc::new(members));
         let handles = Handles {
             sticky: None,
+            tokens: Slot::new("token", ""),
             announcer: None,
             board,
             store,

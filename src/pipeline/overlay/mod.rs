@@ -174,7 +174,8 @@ impl Overlay<'_> {
             return Arc::clone(served);
         }
         let body = with_date_moved(edited, &digest);
-        let made = Document::new(Arc::clone(&base.name), body.into(), self.now, Vec::new());
+        let members = base.members.clone();
+        let made = Document::new(Arc::clone(&base.name), body.into(), self.now, members);
         let made = made.with_content(Some(content));
         made.compile_like(served.unwrap_or(base));
         Arc::new(made)

@@ -8,3 +8,5 @@ pub(super) mod source_inputs;
 pub(super) mod source_states;
 #[expect(unreachable_pub, reason = "what sea-orm derives beside it is public")]
 pub(super) mod sticky_buckets;
+#[expect(unreachable_pub, reason = "what sea-orm derives beside it is public")]
+pub(super) mod tokens;
