@@ -97,10 +97,10 @@ impl Body {
         if projects.len() > PROJECTS_MAX {
             return Err(wrong(format!("are more than {PROJECTS_MAX}; use [\"*\"]")));
         }
+        // A frontend token begins with its project and a colon, and is sent in a header.
+        let is_plain = |c: char| c.is_ascii_graphic() && c != ':';
         let is_odd = |name: &&String| {
-            let length = name.chars().count();
-            // A frontend token begins with its project and a colon.
-            length == 0 || length > PROJECT_CHARS_MAX || name.contains([':', '\0'])
+            !(1..=PROJECT_CHARS_MAX).contains(&name.len()) || !name.chars().all(is_plain)
         };
         if let Some(odd) = projects.iter().find(is_odd) {
             return Err(wrong(format!(

@@ -15,6 +15,7 @@ mod load;
 mod outage;
 mod packed;
 mod registers;
+mod tokens;
 
 use std::{path::Path, sync::Arc, time::Duration};
 

@@ -97,6 +97,7 @@ impl StoreContext {
         if !is_well && let Some(found) = self.in_backup(environment, number).await? {
             return Ok(Some(found));
         }
+        self.metrics.database_read("revisions");
         let asked = self.store.database().revision(environment, number);
         let failure = match in_time(asked).await {
             Ok(Some(row)) => match self.unpacked(row).await {
@@ -186,6 +187,7 @@ impl StoreContext {
         &self,
         question: &ListRevisions,
     ) -> Result<(Vec<RevisionInfo>, Option<(u64, u64)>), String> {
+        self.metrics.database_read("revisions");
         let (database, environment) = (self.store.database(), &question.environment);
         let limit = question.limit as u64 + 1;
         in_time(async {

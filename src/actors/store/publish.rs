@@ -55,11 +55,13 @@ impl StoreContext {
         let made = Arc::clone(&candidate);
         let cell = self.board.environment(&candidate.environment);
         let evaluated = cell.map(|cell| cell.evaluated()).unwrap_or_default();
+        let flagged = cell.map(|cell| cell.flagged()).unwrap_or_default();
         let number = move || {
             // Nothing to do, unless this content was read back from storage to get another number.
             if let Err(error) = made.prepare(&evaluated) {
                 debug!("{} cannot be compiled: {error}", made.environment);
             }
+            made.prepare_flags(&flagged);
             made.at_revision(revision)
         };
         let snapshot = match tokio::task::spawn_blocking(number).await {
@@ -102,7 +104,12 @@ impl StoreContext {
         while self.memory.is_well(Half::Database) {
             let row = RevisionRow::new(candidate, revision, packed.clone());
             let insert = self.store.database().insert_revision(&row);
-            match timeout_at(started + DATABASE_LIMIT, insert).await {
+            let inserted = timeout_at(started + DATABASE_LIMIT, insert).await;
+            // Whose number is taken has to look who has it.
+            if matches!(&inserted, Ok(Ok(inserted)) if *inserted != Inserted::New) {
+                self.metrics.database_read("revisions");
+            }
+            match inserted {
                 Ok(Ok(Inserted::New | Inserted::AlreadyThere)) => {
                     copies.in_database = true;
                     return (revision, copies);

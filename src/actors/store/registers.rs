@@ -105,6 +105,7 @@ impl StoreContext {
     }
 
     async fn take_in_registers(&self) -> Result<(), StoreError> {
+        self.metrics.database_read("decisions");
         let database = self.store.database();
         for (name, version) in database.registers_versions().await? {
             if version > self.memory.registers_version(&name) {
