@@ -18,6 +18,9 @@ pub(crate) const SNAPSHOT: usize = 0;
 pub(crate) const FEATURES: usize = 1;
 pub(crate) const DECISION: usize = 2;
 pub(crate) const EVALUATION: usize = 3;
+pub(crate) const TOGGLES: usize = 4;
+pub(crate) const FLAGS: usize = 5;
+const PLACES: usize = 6;
 
 /// Headers that a handler made.
 pub(crate) type Headers = Vec<(HeaderName, HeaderValue)>;
@@ -31,11 +34,11 @@ pub(crate) struct Fixed {
     pub(crate) not_modified: Headers,
 }
 
-static FIXED: [OnceLock<Fixed>; 4] = [const { OnceLock::new() }; 4];
+static FIXED: [OnceLock<Fixed>; PLACES] = [const { OnceLock::new() }; PLACES];
 
 thread_local! {
     /// Each worker's own copy: reference counts that workers share cost more than the rest of the handler.
-    static OF_WORKER: [Fixed; 4] =
+    static OF_WORKER: [Fixed; PLACES] =
         std::array::from_fn(|which| FIXED[which].get().map(Fixed::deep_copy).unwrap_or_default());
 }
 
@@ -73,6 +76,14 @@ pub(crate) async fn document<const WHICH: usize>(request: HttpRequest) -> HttpRe
             found(&fixed[WHICH])
         }
     })
+}
+
+/// [`document`], having read the body.
+pub(crate) async fn document_to_body<const WHICH: usize>(
+    request: HttpRequest,
+    _body: Bytes,
+) -> HttpResponse {
+    document::<WHICH>(request).await
 }
 
 /// 200 to everybody.

@@ -285,7 +285,22 @@ impl Service {
         .await
     }
 
-    fn rss_mib(&self) -> anyhow::Result<f64> {
+    /// Waits until so many tokens are known and stored.
+    pub(crate) async fn until_tokens(&self, number: usize) -> anyhow::Result<()> {
+        let deadline = Instant::now() + Duration::from_mins(2);
+        let line = format!("stitchd_tokens {number}\n");
+        while Instant::now() < deadline {
+            let metrics = self.client.get(format!("{}/metrics", self.admin)).send();
+            let text = metrics.await?.text().await?;
+            if text.contains(&line) && text.contains("stitchd_tokens_unwritten 0\n") {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        bail!("the tokens were not read in time")
+    }
+
+    pub(crate) fn rss_mib(&self) -> anyhow::Result<f64> {
         self.mib("VmRSS:")
     }
 
