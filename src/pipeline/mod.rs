@@ -17,6 +17,7 @@ pub mod input;
 pub mod overlay;
 pub mod overrides;
 pub mod payload;
+mod projects;
 pub mod relay;
 pub mod stitch;
 pub mod validate;

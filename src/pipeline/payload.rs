@@ -76,6 +76,8 @@ pub const SEALED: [(&str, &str); 4] = [
 pub struct ExperimentList {
     /// One per tracking key, sorted by it.
     pub experiments: Vec<Arc<Experiment>>,
+    /// Projects of features, by the feature's key; only where the upstream gives them.
+    pub feature_projects: BTreeMap<Arc<str>, Arc<str>>,
     /// Saved groups that they refer to, typed, by id; only where the upstream gives them.
     pub saved_groups: BTreeMap<Arc<str>, CanonicalJson>,
     /// Ids served from their last good version because the delivered one is bad.
@@ -149,6 +151,15 @@ pub(super) struct RawExperiments<'a> {
     pub(super) saved_groups: Vec<&'a RawValue>,
     #[serde(borrow, default)]
     pub(super) namespaces: Vec<&'a RawValue>,
+    #[serde(default)]
+    pub(super) features: Vec<ListedFeature>,
+}
+
+/// A feature as the management API lists it, as far as that is kept.
+#[derive(Deserialize)]
+pub(super) struct ListedFeature {
+    pub(super) id: Arc<str>,
+    pub(super) project: Arc<str>,
 }
 
 /// Members of an object in the order sent, duplicates included.

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use super::{
     adapt, groups,
     payload::{ExperimentList, Payload},
+    projects,
 };
 use crate::model::{CanonicalJson, Experiment, Issue, Sourced, Status, Stitched};
 
@@ -69,6 +70,7 @@ pub fn stitch(environment: &str, inputs: &[StitchInput]) -> Stitched {
         }
     }
     stitched.experiments = experiments.into_values().collect();
+    projects::merge(&inputs, &mut stitched);
     groups::merge(&inputs, &mut stitched);
     groups::report_missing(&mut stitched);
     prerequisites(&mut stitched);

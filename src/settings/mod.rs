@@ -21,7 +21,9 @@ pub use sections::{
     Admin, AdminToken, Backup, DataAuth, Database, Dialect, Evaluation, Guards, Http, LogFormat,
     Reaction, Role, Server, Telemetry,
 };
-pub use source::{Connection, Connections, Fields, Poll, Source, SourceGuards, SourceKind};
+pub use source::{
+    Connection, Connections, FeatureProjects, Fields, Poll, Source, SourceGuards, SourceKind,
+};
 pub use sticky::{StickyBuckets, StickyEngine};
 
 use serde::Deserialize;

@@ -45,6 +45,8 @@ pub struct Source {
     pub webhook_secret_file: Option<PathBuf>,
     /// Only experiments and connections of this project; empty: all.
     pub project: String,
+    /// When the management API is asked which project each feature belongs to.
+    pub feature_projects: FeatureProjects,
     /// Dialect in which its environment is evaluated; `None`: `evaluation.dialect`.
     pub dialect: Option<Dialect>,
     /// Age from which on what this source delivered counts as stale.
@@ -83,6 +85,7 @@ impl Default for Source {
             webhook_secret: None,
             webhook_secret_file: None,
             project: String::new(),
+            feature_projects: FeatureProjects::Auto,
             dialect: None,
             stale_after: Duration::from_mins(5),
             allow_empty: false,
@@ -116,6 +119,19 @@ impl Source {
     pub fn discovers_connections(&self) -> bool {
         matches!(self.connections, Connections::Mode(_))
     }
+}
+
+/// When the management API is asked which project each feature belongs to; payloads may say it by themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FeatureProjects {
+    /// Where an experiment belongs to a project: whoever has no projects needs no requests for them.
+    #[default]
+    Auto,
+    /// Whenever the experiments are listed.
+    Always,
+    /// Never.
+    Never,
 }
 
 /// What a source is.

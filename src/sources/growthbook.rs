@@ -42,6 +42,9 @@ const FETCH_TIMEOUTS: u32 = 6;
 /// A fetch takes no longer than this, whatever the settings say.
 const FETCH_TIME_MAX: Duration = Duration::from_hours(1);
 
+/// The list of features, in which their projects are.
+const FEATURES: &str = "features";
+
 /// Header by which an upstream offers an event stream.
 const SSE_SUPPORT: &str = "x-sse-support";
 
@@ -251,12 +254,13 @@ impl Growthbook {
         deadline: Instant,
     ) -> Result<Bytes, FetchError> {
         let list = self.list(spec, deadline).await?;
-        let wanted = Wanted::of(&list.items);
+        let wanted = Wanted::of(&list.items, self.source.feature_projects);
         let mut pages = list.pages;
         let mut others = Vec::new();
         for (is_wanted, path, member) in [
             (wanted.saved_groups, "saved-groups", "savedGroups"),
             (wanted.namespaces, "namespaces", "namespaces"),
+            (wanted.features, FEATURES, FEATURES),
         ] {
             if !is_wanted {
                 continue;
@@ -267,8 +271,11 @@ impl Growthbook {
                 project: "",
             };
             match self.list(spec, deadline).await {
-                Ok(other) => {
+                Ok(mut other) => {
                     pages += other.pages;
+                    if member == FEATURES {
+                        other.items = references::projects_only(other.items);
+                    }
                     others.push((member, other));
                 }
                 Err(error) if references::is_withheld(&error) => {

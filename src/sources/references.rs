@@ -3,10 +3,11 @@
 //! Each is a list of the management API, which costs requests of a budget; so they are read only where an experiment
 //! needs them.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::FetchError;
+use crate::settings::FeatureProjects;
 
 /// Operators of a condition that name a saved group.
 const GROUP_OPERATORS: [&str; 3] = ["$inGroup", "$notInGroup", "$savedGroup"];
@@ -16,6 +17,15 @@ const GROUP_OPERATORS: [&str; 3] = ["$inGroup", "$notInGroup", "$savedGroup"];
 pub(super) struct Wanted {
     pub(super) saved_groups: bool,
     pub(super) namespaces: bool,
+    pub(super) features: bool,
+}
+
+/// What of a listed feature is kept: its definition comes with the payload.
+#[derive(Deserialize, Serialize)]
+struct Feature {
+    id: String,
+    #[serde(default)]
+    project: String,
 }
 
 #[derive(Deserialize)]
@@ -24,6 +34,8 @@ struct Experiment {
     status: String,
     #[serde(default)]
     archived: bool,
+    #[serde(default)]
+    project: String,
     #[serde(default)]
     phases: Vec<Phase>,
 }
@@ -49,13 +61,18 @@ struct Namespace {
 }
 
 impl Wanted {
-    /// Looks at the last phase of each running experiment; what cannot be read is for validation to judge.
-    pub(super) fn of(experiments: &[Box<RawValue>]) -> Self {
-        let mut wanted = Self::default();
+    /// Looks at the last phase of each running experiment, and at the project of each; what cannot be read is for
+    /// validation to judge.
+    pub(super) fn of(experiments: &[Box<RawValue>], projects: FeatureProjects) -> Self {
+        let mut wanted = Self {
+            features: projects == FeatureProjects::Always,
+            ..Self::default()
+        };
         for item in experiments {
             let Ok(experiment) = serde_json::from_str::<Experiment>(item.get()) else {
                 continue;
             };
+            wanted.features |= projects == FeatureProjects::Auto && !experiment.project.is_empty();
             if experiment.archived || experiment.status != "running" {
                 continue;
             }
@@ -85,6 +102,16 @@ impl Phase {
     }
 }
 
+/// Leaves of each listed feature its id and its project; what cannot be read has no project.
+pub(super) fn projects_only(features: Vec<Box<RawValue>>) -> Vec<Box<RawValue>> {
+    let short = |item: Box<RawValue>| {
+        let feature: Feature = serde_json::from_str(item.get()).ok()?;
+        (!feature.project.is_empty()).then_some(())?;
+        serde_json::value::to_raw_value(&feature).ok()
+    };
+    features.into_iter().filter_map(short).collect()
+}
+
 /// Whether the upstream does not have the list or does not give it to us; then experiments go without it.
 pub(super) fn is_withheld(error: &FetchError) -> bool {
     matches!(
@@ -101,9 +128,13 @@ mod tests {
 
     use super::*;
 
+    fn raw(item: &Value) -> Box<RawValue> {
+        serde_json::value::to_raw_value(item).unwrap()
+    }
+
     fn wanted(status: &str, phases: &Value) -> Wanted {
         let item = json!({"id": "exp_1", "status": status, "phases": phases});
-        Wanted::of(&[serde_json::value::to_raw_value(&item).unwrap()])
+        Wanted::of(&[raw(&item)], FeatureProjects::Auto)
     }
 
     #[test]
@@ -114,7 +145,7 @@ mod tests {
         let plain = json!({"targetingCondition": "{\"country\":\"FR\"}"});
         let both = Wanted {
             saved_groups: true,
-            namespaces: false,
+            ..Wanted::default()
         };
         assert_eq!(wanted("running", &json!([plain, group])), both);
         assert_eq!(wanted("running", &json!([group, plain])), Wanted::default());
@@ -122,6 +153,24 @@ mod tests {
         assert!(wanted("running", &json!([space])).namespaces);
         let off = json!({"namespace": {"namespaceId": "", "enabled": false}});
         assert_eq!(wanted("running", &json!([off])), Wanted::default());
+    }
+
+    #[test]
+    fn features_are_wanted_where_somebody_uses_projects() {
+        let of = |project: &str, setting| {
+            let item = json!({"id": "exp_1", "status": "draft", "project": project});
+            Wanted::of(&[raw(&item)], setting).features
+        };
+        assert!(of("prj_1", FeatureProjects::Auto) && !of("", FeatureProjects::Auto));
+        assert!(of("", FeatureProjects::Always) && !of("prj_1", FeatureProjects::Never));
+        let listed = [
+            json!({"id": "a", "project": "prj_1", "defaultValue": "{}"}),
+            json!({"id": "b", "project": ""}),
+            json!({"project": "prj_1"}),
+        ];
+        let left = projects_only(listed.iter().map(raw).collect());
+        let left: Vec<&str> = left.iter().map(|item| item.get()).collect();
+        assert_eq!(left, [r#"{"id":"a","project":"prj_1"}"#]);
     }
 
     #[test]

@@ -297,3 +297,38 @@ async fn a_client_key_sees_what_its_connection_delivers() {
     );
     app.stop().await;
 }
+
+/// Payloads often name no project; then the management API is asked, once an experiment shows that projects are in use.
+#[tokio::test]
+async fn the_list_of_features_says_whose_a_feature_is_where_its_payload_does_not() {
+    let bed = Bed::new();
+    bed.upstream.set_feature_project("feature-00001", "shop");
+    bed.upstream.set_feature_project("feature-00002", "shop");
+    let own = json!({"defaultValue": 1, "metadata": {"projects": ["blog"]}});
+    bed.upstream.set_feature("feature-00002", own);
+    let app = bed.start_loaded().await;
+    let (_, secret) = app.token(&scoped("client", &["shop"])).await;
+    let seen = async || {
+        let flags = post(&app, "/ofrep/v1/evaluate/flags", &secret, &json!({})).await;
+        named(&flags["flags"], "key")
+    };
+    assert!(seen().await.is_empty(), "nobody uses projects yet");
+    let mut experiment = stitchd::cli::demo::upstream::experiment("sticky-header-2026");
+    experiment["project"] = json!("shop");
+    bed.upstream.set_experiments(vec![experiment]);
+    let report = app.poll().await;
+    assert_eq!(report["outcome"], "published", "{report}");
+    assert_eq!(seen().await, BTreeSet::from(["feature-00001".to_owned()]));
+    // What is relayed to SDKs is as it came.
+    let path = format!("/api/features/{}", stitchd::cli::demo::upstream::CLIENT_KEY);
+    let relayed = app.get(&path).await.json();
+    assert_eq!(relayed["features"]["feature-00001"].get("metadata"), None);
+    app.stop().await;
+    // A restart without upstream knows it still.
+    bed.upstream.go_down().await.unwrap();
+    let app = bed.start().await;
+    let flags = post(&app, "/ofrep/v1/evaluate/flags", &secret, &json!({})).await;
+    let found = named(&flags["flags"], "key");
+    assert_eq!(found, BTreeSet::from(["feature-00001".to_owned()]));
+    app.stop().await;
+}

@@ -247,8 +247,14 @@ pub fn experiments(
                 ("experiments", document.experiments.len()),
                 ("savedGroups", document.saved_groups.len()),
                 ("namespaces", document.namespaces.len()),
+                ("features", document.features.len()),
             ],
         )?,
+        feature_projects: document
+            .features
+            .iter()
+            .map(|feature| (Arc::clone(&feature.id), Arc::clone(&feature.project)))
+            .collect(),
         ..ExperimentList::default()
     };
     let namespaces = Namespaces::new(&document.namespaces);

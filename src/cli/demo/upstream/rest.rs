@@ -100,6 +100,7 @@ pub(super) fn answer(state: &State, request: &Request, route: Option<Route>) -> 
                 "/api/v1/namespaces" => list(request, |_| {
                     ("namespaces", state.content.lock().namespaces.clone())
                 }),
+                "/api/v1/features" => list(request, |_| ("features", state.listed_features())),
                 _ => Answer::json(404, &json!({"message": "Unknown API endpoint"})),
             },
         }

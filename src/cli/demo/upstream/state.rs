@@ -71,6 +71,8 @@ pub(super) struct Content {
     /// Saved groups as the management API lists them.
     pub(super) group_list: Vec<Value>,
     pub(super) namespaces: Vec<Value>,
+    /// Project ids by feature key, as the management API lists them.
+    feature_projects: HashMap<String, String>,
     pub(super) connections: Vec<Connection>,
     pub(super) secret: String,
     pub(super) encodings: Vec<Encoding>,
@@ -95,6 +97,7 @@ impl Content {
             experiments: Vec::new(),
             group_list: Vec::new(),
             namespaces: Vec::new(),
+            feature_projects: HashMap::new(),
             connections: Vec::new(),
             secret: SECRET_KEY.to_owned(),
             encodings: vec![Encoding::Gzip],
@@ -214,6 +217,32 @@ impl State {
         self.change_payload(|content| {
             content.features.shift_remove(key);
         });
+    }
+
+    /// Says which project the management API lists a feature under; payloads stay as they are.
+    pub fn set_feature_project(&self, key: &str, project: &str) {
+        let projects = &mut self.content.lock().feature_projects;
+        projects.insert(key.to_owned(), project.to_owned());
+    }
+
+    /// The features as the management API lists them, in short.
+    pub(super) fn listed_features(&self) -> Vec<Value> {
+        let content = self.content.lock();
+        let feature = |(key, definition): (&String, &Value)| {
+            let project = content.feature_projects.get(key).map_or("", String::as_str);
+            json!({
+                "id": key,
+                "archived": false,
+                "description": "",
+                "owner": "u_ada",
+                "project": project,
+                "valueType": "string",
+                "defaultValue": definition["defaultValue"].to_string(),
+                "tags": [],
+                "environments": {},
+            })
+        };
+        content.features.iter().map(feature).collect()
     }
 
     /// The features that connections without their own deliver.
