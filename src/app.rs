@@ -97,7 +97,9 @@ impl App {
             .environments()
             .map(|cell| cell.name.to_string())
             .collect();
-        let memory = StoreMemory::restored(store.load(&environments).await?);
+        let loaded = store.load(&environments).await?;
+        let is_database_away = loaded.database_failure.is_some();
+        let memory = StoreMemory::restored(loaded);
         let sticky = store.sticky_buckets(&settings.sticky_buckets)?;
         let tokens = TokenContext::load(store.clone(), Arc::clone(&board), Arc::clone(&metrics));
         let tokens = tokens.await?;
@@ -112,7 +114,9 @@ impl App {
         let tree = Arc::new(tree);
         let supervisor = start_supervisor(&handles, &tree);
         until_up(&handles).await;
-        tokens.until_asked(TOKENS_LIMIT).await;
+        if !is_database_away {
+            tokens.until_asked(TOKENS_LIMIT).await;
+        }
         let shared = Shared::new(&settings, handles.clone(), Arc::clone(&metrics));
         let admin = start_admin(&shared, admin_listener)?;
         let data = start_data(&settings, &shared, &board)?;
