@@ -6,7 +6,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix_web::web;
-use anyhow::Context as _;
 use serde_json::{Map, Value, json};
 use stitchd::{cli::demo::upstream::Upstream, http::Route};
 
@@ -14,7 +13,7 @@ use super::{
     fixed::{self, DECISION, Fixed, headers_of, of_median_size},
     load::Requests,
     memory::plain_client,
-    reads::{alternate, baseline, judge, settings},
+    reads::{alternate, baseline, judge, settings, started},
     report::Report,
     stitch::NAME,
 };
@@ -40,17 +39,7 @@ async fn measure(report: &mut Report) -> anyhow::Result<()> {
     upstream.set_features(Value::Object(features()));
     let folder = tempfile::tempdir()?;
     let settings = settings(&upstream, folder.path())?;
-    let service = stitchd::app::App::start(settings.clone()).await?;
-    let address = service
-        .data_address()
-        .await
-        .context("the data port opens")?;
-    let board = &service.handles().board;
-    let mut revision = board
-        .environment(NAME)
-        .context("it has a source")?
-        .subscribe();
-    revision.wait_for(|revision| *revision > 0).await?;
+    let (service, address) = started(&settings).await?;
     let bytes = remember(&format!("http://{address}")).await?;
     let (baseline, fixed_address) =
         baseline(&settings, service.handles(), service.metrics(), &BASELINE)?;

@@ -19,9 +19,8 @@ use super::{
     fixed::{self, FLAGS, Fixed, TOGGLES, headers_of, of_median_size},
     load::Requests,
     memory::plain_client,
-    reads::{alternate, baseline, judge, settings},
+    reads::{alternate, baseline, judge, settings, started},
     report::{Report, median},
-    stitch::NAME,
 };
 
 /// Features evaluated by each request.
@@ -56,17 +55,7 @@ async fn measure(report: &mut Report) -> anyhow::Result<()> {
     upstream.set_features(Value::Object(features()));
     let folder = tempfile::tempdir()?;
     let settings = settings(&upstream, folder.path())?;
-    let service = stitchd::app::App::start(settings.clone()).await?;
-    let address = service
-        .data_address()
-        .await
-        .context("the data port opens")?;
-    let board = &service.handles().board;
-    let mut revision = board
-        .environment(NAME)
-        .context("it has a source")?
-        .subscribe();
-    revision.wait_for(|revision| *revision > 0).await?;
+    let (service, address) = started(&settings).await?;
     let client = plain_client()?;
     let of_user = |user: u64| {
         let url = format!("http://{address}{}", path(user));

@@ -6,10 +6,11 @@ use std::{
     time::Duration,
 };
 
-use actix_web::{App, HttpServer, dev::ServerHandle, web};
+use actix_web::{HttpServer, dev::ServerHandle, web};
 use anyhow::Context as _;
 use stitchd::{
     actors::Handles,
+    app::App,
     cli::demo::upstream::{CLIENT_KEY, SECRET_KEY, Upstream, many_experiments, many_features},
     http::{HttpState, Route, Shared, baseline_app, cors},
     metrics::Metrics,
@@ -51,17 +52,7 @@ async fn measure(report: &mut Report) -> anyhow::Result<()> {
     upstream.set_experiments(many_experiments(5));
     let folder = tempfile::tempdir()?;
     let settings = settings(&upstream, folder.path())?;
-    let service = stitchd::app::App::start(settings.clone()).await?;
-    let address = service
-        .data_address()
-        .await
-        .context("the data port opens")?;
-    let board = &service.handles().board;
-    let mut revision = board
-        .environment(NAME)
-        .context("it has a source")?
-        .subscribe();
-    revision.wait_for(|revision| *revision > 0).await?;
+    let (service, address) = started(&settings).await?;
     let snapshot = format!("/v1/snapshot/{NAME}");
     let (etag, snapshot_bytes) = remember(address, &snapshot, SNAPSHOT).await?;
     let features = format!("/api/features/{CLIENT_KEY}");
@@ -90,6 +81,18 @@ async fn measure(report: &mut Report) -> anyhow::Result<()> {
     service.stop().await;
     upstream.stop().await;
     Ok(())
+}
+
+/// The service and where its data is, once it has a revision.
+pub(crate) async fn started(settings: &Settings) -> anyhow::Result<(App, SocketAddr)> {
+    let service = App::start(settings.clone()).await?;
+    let address = service.data_address().await;
+    let address = address.context("the data port opens")?;
+    let board = &service.handles().board;
+    let cell = board.environment(NAME).context("it has a source")?;
+    let mut revision = cell.subscribe();
+    revision.wait_for(|revision| *revision > 0).await?;
+    Ok((service, address))
 }
 
 pub(crate) fn settings(upstream: &Upstream, folder: &std::path::Path) -> anyhow::Result<Settings> {
@@ -151,7 +154,7 @@ pub(crate) fn baseline(
     let address = listener.local_addr()?;
     let make_app = move || {
         let state = web::Data::new(HttpState::new(Arc::clone(&shared)));
-        App::new()
+        actix_web::App::new()
             .wrap(cors(&shared))
             .configure(baseline_app(state, routes))
     };

@@ -174,10 +174,7 @@ pub(super) async fn list(
     state: web::Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
     let mut fields = Fields::from_query(request.query_string())?;
-    let limit = fields.number("limit")?.unwrap_or(LIST_DEFAULT);
-    if !(1..=LIST_MAX).contains(&limit) {
-        return Err(fields.wrong("limit", format!("use 1 to {LIST_MAX}")));
-    }
+    let limit = fields.limit(LIST_DEFAULT, LIST_MAX)?;
     let before = fields.number("before")?;
     let mut text = |name| Ok::<_, ApiError>(fields.text(name)?.map(Cow::into_owned));
     let filter = AuditFilter {

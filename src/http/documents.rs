@@ -315,7 +315,7 @@ pub(super) fn keep_private(response: &mut HttpResponse) {
     headers.insert(header::CACHE_CONTROL, PRIVATE);
     headers.append(
         header::VARY,
-        HeaderValue::from_static("Authorization, X-API-Key"),
+        HeaderValue::from_static("Authorization, X-API-Key, Origin"),
     );
 }
 

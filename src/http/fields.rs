@@ -138,6 +138,15 @@ impl<'q> Fields<'q> {
         }
     }
 
+    /// How many entries a list is to have: `limit`, from 1 to `max`.
+    pub(super) fn limit(&mut self, default: u64, max: u64) -> Result<u64, ApiError> {
+        let limit = self.number("limit")?.unwrap_or(default);
+        if !(1..=max).contains(&limit) {
+            return Err(self.wrong("limit", format!("use 1 to {max}")));
+        }
+        Ok(limit)
+    }
+
     /// A truth; in a query `true`, `1` and nothing at all are true, `false` and `0` false.
     pub(super) fn truth(&mut self, name: &str) -> Result<bool, ApiError> {
         match self.take(name) {

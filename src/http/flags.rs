@@ -32,7 +32,7 @@ const CONFIG_STALE: HeaderName = HeaderName::from_static("x-config-stale");
 /// One user's answer: a browser may keep it, and asks whether it still holds; nobody between may.
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("private, no-cache");
 /// A browser that changes its secret must not be answered from what it kept.
-const VARY: HeaderValue = HeaderValue::from_static("Authorization, X-API-Key");
+const VARY: HeaderValue = HeaderValue::from_static("Authorization, X-API-Key, Origin");
 /// Characters of an entity tag.
 const TAG_CHARS: usize = 32;
 

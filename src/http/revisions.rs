@@ -104,10 +104,7 @@ pub(super) async fn list(
 ) -> Result<HttpResponse, ApiError> {
     let environment = environment(&request, &state)?;
     let mut fields = Fields::from_query(request.query_string())?;
-    let limit = fields.number("limit")?.unwrap_or(LIST_DEFAULT);
-    if !(1..=LIST_MAX).contains(&limit) {
-        return Err(fields.wrong("limit", format!("use 1 to {LIST_MAX}")));
-    }
+    let limit = fields.limit(LIST_DEFAULT, LIST_MAX)?;
     let before = fields.number("before")?;
     fields.finish("limit, before")?;
     let question = ListRevisions {

@@ -174,10 +174,7 @@ pub(super) async fn list(
     state: web::Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
     let mut fields = Fields::from_query(request.query_string())?;
-    let limit = fields.number("limit")?.unwrap_or(LIST_DEFAULT);
-    if !(1..=LIST_MAX).contains(&limit) {
-        return Err(fields.wrong("limit", format!("use 1 to {LIST_MAX}")));
-    }
+    let limit = fields.limit(LIST_DEFAULT, LIST_MAX)?;
     let after = fields.text("after")?.map(Cow::into_owned);
     let after = match after {
         None => None,
@@ -251,12 +248,7 @@ pub(super) async fn rotate(
         .as_deref()
         .map(|text| duration("grace", text, GRACE_MAX));
     let grace = grace.transpose()?.unwrap_or(GRACE);
-    let order = Order {
-        action: ROTATE,
-        target: audit::bounded(&path).to_owned(),
-        reason: said(body.reason)?,
-    };
-    let id = known_id(&path)?;
+    let (order, id) = Order::about(ROTATE, &path, body.reason)?;
     detached(async move {
         let rotated = shared
             .handles
@@ -288,12 +280,7 @@ pub(super) async fn revoke(
 ) -> Result<HttpResponse, ApiError> {
     let shared = Arc::clone(&state.shared);
     let body: RevokeBody = extract::optional_json(&shared, payload).await?;
-    let order = Order {
-        action: REVOKE,
-        target: audit::bounded(&path).to_owned(),
-        reason: said(body.reason)?,
-    };
-    let id = known_id(&path)?;
+    let (order, id) = Order::about(REVOKE, &path, body.reason)?;
     detached(async move {
         let revoked = shared
             .handles
@@ -318,6 +305,21 @@ struct Order {
 }
 
 impl Order {
+    /// A change of the token in a path.
+    fn about(
+        action: &'static str,
+        path: &str,
+        reason: Option<String>,
+    ) -> Result<(Self, TokenId), ApiError> {
+        let order = Self {
+            action,
+            target: audit::bounded(path).to_owned(),
+            reason: said(reason)?,
+        };
+        let id = TokenId::parse(path).ok_or_else(|| failure(TokenError::Unknown))?;
+        Ok((order, id))
+    }
+
     /// Writes down what came of it, and tells the caller; where there is a new secret, that too.
     async fn answer(
         self,
@@ -351,10 +353,6 @@ fn said(reason: Option<String>) -> Result<Option<String>, ApiError> {
     reason
         .map(|reason| decisions::reason(Some(reason)))
         .transpose()
-}
-
-fn known_id(text: &str) -> Result<TokenId, ApiError> {
-    TokenId::parse(text).ok_or_else(|| failure(TokenError::Unknown))
 }
 
 /// How a change that was not made is answered.

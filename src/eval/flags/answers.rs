@@ -19,6 +19,22 @@ pub(super) struct Given<'f> {
     pub(super) arm: Option<&'f Arm>,
 }
 
+impl<'f> Given<'f> {
+    /// The rule's id, if it has one.
+    pub(super) fn rule_id(&self) -> Option<&'f str> {
+        self.rule.map(|rule| &*rule.id).filter(|id| !id.is_empty())
+    }
+
+    /// What the value is called: as the variation, else as the rule, else `default`.
+    pub(super) fn variant(&self) -> &'f str {
+        match self.arm {
+            Some(arm) => &arm.key,
+            None if self.source == Source::Force => self.rule_id().unwrap_or("force"),
+            None => "default",
+        }
+    }
+}
+
 /// The answers of one rule.
 #[derive(Debug)]
 enum OfRule {

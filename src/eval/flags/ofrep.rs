@@ -55,22 +55,16 @@ fn render(feature: &Feature, given: Given<'_>) -> Box<[u8]> {
     }
     let mut metadata = Map::new();
     metadata.insert("source".into(), given.source.as_str().into());
-    let rule_id = given.rule.map(|rule| &*rule.id).filter(|id| !id.is_empty());
-    if let Some(id) = rule_id {
+    if let Some(id) = given.rule_id() {
         metadata.insert("ruleId".into(), id.into());
     }
     if let Some(Action::Experiment(experiment)) = given.rule.map(|rule| &rule.action) {
         metadata.insert("experiment".into(), (**experiment.key()).into());
     }
-    let variant = match given.arm {
-        Some(arm) => &arm.key,
-        None if given.source == Source::Force => rule_id.unwrap_or("force"),
-        None => "default",
-    };
     let mut answer = Map::new();
     answer.insert("key".into(), (*feature.key).into());
     answer.insert("reason".into(), reason(feature, given).into());
-    answer.insert("variant".into(), variant.into());
+    answer.insert("variant".into(), given.variant().into());
     if !given.value.is_null() {
         answer.insert("value".into(), spelled(given.value, &feature.default));
     }

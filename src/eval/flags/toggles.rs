@@ -24,20 +24,12 @@ fn render(feature: &Feature, given: Given<'_>) -> Box<[u8]> {
     };
     let variant = match payload {
         None => json!({"name": "disabled", "enabled": false, "feature_enabled": true}),
-        Some((kind, value)) => {
-            let rule_id = given.rule.map(|rule| &*rule.id).filter(|id| !id.is_empty());
-            let name = match given.arm {
-                Some(arm) => &arm.key,
-                None if given.source == Source::Force => rule_id.unwrap_or("force"),
-                None => "default",
-            };
-            json!({
-                "name": name,
-                "payload": {"type": kind, "value": value},
-                "enabled": true,
-                "feature_enabled": true,
-            })
-        }
+        Some((kind, value)) => json!({
+            "name": given.variant(),
+            "payload": {"type": kind, "value": value},
+            "enabled": true,
+            "feature_enabled": true,
+        }),
     };
     let toggle = json!({
         "name": &*feature.key,
