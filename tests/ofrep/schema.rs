@@ -197,7 +197,10 @@ fn check_headers(asked: Asked, seen: &Seen) {
         let revision = seen.header("x-config-revision").unwrap();
         assert!(revision.parse::<u64>().unwrap() > 0);
         assert_eq!(seen.header("cache-control"), Some("private, no-cache"));
-        assert_eq!(seen.header("vary"), Some("Authorization, X-API-Key, Origin"));
+        assert_eq!(
+            seen.header("vary"),
+            Some("Authorization, X-API-Key, Origin")
+        );
     }
     let is_whole = |seconds: &str| seconds.parse::<u64>().is_ok_and(|seconds| seconds > 0);
     // A date is read as its year by one client, and seconds by all.

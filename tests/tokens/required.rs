@@ -82,6 +82,9 @@ async fn where_it_is_required_servers_alone_read() {
             "{path}: {cached}"
         );
     }
+    // The control plane asks for roles of its own.
+    let decided = app.admin_get("/v1/decide?user_key=u").await;
+    assert_eq!(decided.status, 200, "{decided:?}");
     // What has a key of its own, and what probes ask, stays as it is.
     let features = format!("/api/features/{}", stitchd::cli::demo::upstream::CLIENT_KEY);
     for path in [features.as_str(), "/livez", "/readyz", "/healthcheck"] {
