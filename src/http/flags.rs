@@ -96,8 +96,10 @@ impl Flagged {
     pub(super) fn tag(&self, protocol: &str, attributes: &Value, other: &[&[u8]]) -> HeaderValue {
         let seed = self.view.seed(|| {
             let visibility = format!("{:?}", self.credential.visibility);
+            // Another release may spell an answer otherwise.
+            let release = env!("CARGO_PKG_VERSION");
             let mut hash = Sha256::new();
-            for part in [&self.snapshot.hash, &visibility] {
+            for part in [&self.snapshot.hash, &visibility, release] {
                 hash.update((part.len() as u64).to_le_bytes());
                 hash.update(part);
             }

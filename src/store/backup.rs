@@ -268,14 +268,14 @@ impl Backup {
         .await
     }
 
-    /// Reads the newest file of all tokens that can be read.
+    /// Reads the newest file of all tokens that can be read; `decode` is told when it was written.
     pub(super) async fn read_token_file<T: Send + 'static>(
         &self,
-        decode: impl Fn(&[u8]) -> Result<T, StoreError> + Send + 'static,
+        decode: impl Fn(i64, &[u8]) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<Found<Option<T>>, StoreError> {
         self.blocking(move |folder| {
             let files = generations::list(&folder.path(TOKEN, ALL_TOKENS)?, TOKEN)?;
-            let decode = |_, body: Bytes| decode(&body);
+            let decode = |label: Label, body: Bytes| decode(label.at_ms, &body);
             Ok(newest_readable(files, TOKEN, ALL_TOKENS, decode))
         })
         .await

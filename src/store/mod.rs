@@ -41,7 +41,7 @@ pub use registers::{Register, Registers};
 pub use revisions::Inserted;
 pub use runtime::StoreRuntime;
 pub use sticky::{KeyedDocument, StickyError, StickyStore};
-pub use tokens::{StoredToken, TOKENS_PER_WRITE, TokenPage};
+pub use tokens::{StoredToken, TOKENS_PER_WRITE, TokenBackup, TokenPage};
 
 use crate::{
     model::{Candidate, Snapshot},

@@ -41,6 +41,15 @@ pub struct StoredToken {
     pub version: i64,
 }
 
+/// The tokens of a backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenBackup {
+    /// All of them, as they were then.
+    pub tokens: Vec<StoredToken>,
+    /// When it was written, as Unix milliseconds.
+    pub written_at_ms: i64,
+}
+
 /// Tokens behind a version.
 #[derive(Clone, Debug, Default)]
 pub struct TokenPage {
@@ -133,13 +142,16 @@ impl Backup {
     }
 
     /// All tokens of the newest file that can be read; `None`: there is none.
-    pub async fn load_tokens(&self) -> Result<Found<Option<Vec<StoredToken>>>, StoreError> {
-        self.read_token_file(|body| {
+    pub async fn load_tokens(&self) -> Result<Found<Option<TokenBackup>>, StoreError> {
+        self.read_token_file(|written_at_ms, body| {
             let corrupt =
                 |problem: String| StoreError::corrupt("the backup of the tokens", problem);
             let rows: Vec<Model> =
                 serde_json::from_slice(body).map_err(|error| corrupt(error.to_string()))?;
-            rows.iter().map(read).collect()
+            Ok(TokenBackup {
+                tokens: rows.iter().map(read).collect::<Result<_, _>>()?,
+                written_at_ms,
+            })
         })
         .await
     }

@@ -180,11 +180,11 @@ async fn the_backup_brings_all_tokens_back_from_the_newest_file_that_can_be_read
     let first = vec![stored(1, 1), stored(2, 0)];
     backup.write_tokens(first.clone(), 1).await.unwrap();
     backup.write_tokens(vec![stored(3, 1)], 2).await.unwrap();
-    let found = backup.load_tokens().await.unwrap();
-    assert_eq!(found.value, Some(vec![stored(3, 1)]));
+    let found = backup.load_tokens().await.unwrap().value.unwrap();
+    assert_eq!((found.tokens, found.written_at_ms), (vec![stored(3, 1)], 2));
     let newest = dir.join("tokens/all/00000000000000000002.token");
     std::fs::write(newest, "harmed").unwrap();
     let found = backup.load_tokens().await.unwrap();
-    assert_eq!(found.value, Some(first));
+    assert_eq!(found.value.unwrap().tokens, first);
     assert_eq!(found.notes.len(), 1, "{:?}", found.notes);
 }

@@ -224,3 +224,46 @@ async fn the_end_of_a_token_is_the_end_of_its_streams() {
     drop(public);
     app.stop().await;
 }
+
+/// A database that was lost is filled again from what the backup, or the process, knows.
+#[tokio::test]
+async fn a_lost_database_takes_no_token_along() {
+    let bed = Bed::new();
+    let app = bed.start_loaded().await;
+    let (id, revoked) = app.token(&of_kind("client")).await;
+    let (_, kept) = app.token(&of_kind("client")).await;
+    app.admin_delete(&format!("/admin/tokens/{id}")).await;
+    let all_written = async |app: &TestApp| {
+        eventually("all is written", async || {
+            let metrics = app.admin_get("/metrics").await;
+            let text = String::from_utf8(metrics.body.to_vec()).unwrap();
+            let is_written = text.contains("stitchd_tokens_unwritten 0\n");
+            (is_written && text.contains("stitchd_tokens 2\n")).then_some(())
+        })
+        .await;
+    };
+    all_written(&app).await;
+    let delete = || {
+        for file in std::fs::read_dir(bed.dir.path()).unwrap() {
+            let path = file.unwrap().path();
+            if path.is_file() {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+    };
+    // Under the process, and while it is not there.
+    delete();
+    eventually("it is written again", async || {
+        let store = crate::support::store(&bed.database_url, bed.dir.path());
+        let page = store.database().tokens_after(0).await.ok()?;
+        (page.tokens.len() == 2).then_some(())
+    })
+    .await;
+    app.stop().await;
+    delete();
+    let app = bed.start().await;
+    assert_eq!(status(&app, &kept).await, 200);
+    assert_eq!(status(&app, &revoked).await, 401);
+    all_written(&app).await;
+    app.stop().await;
+}

@@ -31,7 +31,8 @@ const DATABASE_LIMIT: Duration = Duration::from_millis(150);
 const BACKUP_LIMIT: Duration = Duration::from_millis(250);
 /// How often a write is tried when other replicas are faster each time; the next tick goes on.
 const ATTEMPTS_MAX: usize = 5;
-/// The backup is one file: it is written this often at most while the database has every change.
+/// The backup is one file: with more tokens than these it is written so often at most while the database has every change.
+const SMALL: usize = 10_000;
 const BACKUP_EVERY: Duration = Duration::from_secs(10);
 /// How long a token that does not count any more is remembered, so that operators see what became of it.
 const KEPT_ENDED: Duration = Duration::from_hours(30 * 24);
@@ -47,6 +48,8 @@ pub struct TokenContext {
     seen: AtomicI64,
     /// Ids read so far, while the database is read for the first time; `None`: it was read.
     first_read: Mutex<Option<HashSet<TokenId>>>,
+    /// When the backup that was read was written, as Unix milliseconds.
+    backup_from_ms: i64,
     /// Whether the database was asked once, with or without success.
     is_asked: watch::Sender<bool>,
     is_backup_behind: AtomicBool,
@@ -63,7 +66,10 @@ impl TokenContext {
         board: Arc<Board>,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, StoreError> {
+        let found = store.backup().load_tokens().await;
+        let newest = found.as_ref().ok().and_then(|found| found.value.as_ref());
         let context = Self {
+            backup_from_ms: newest.map_or(0, |backup| backup.written_at_ms),
             store,
             board,
             metrics,
@@ -75,18 +81,13 @@ impl TokenContext {
             deleted_at: Mutex::default(),
             working: tokio::sync::Mutex::default(),
         };
-        match context.store.backup().load_tokens().await {
+        match found {
             Ok(found) => {
                 for note in found.notes {
                     warn!("{note}");
                 }
-                if let Some(stored) = found.value {
-                    let tokens = context.tokens();
-                    for stored in stored {
-                        tokens.restore(stored);
-                    }
-                    tokens.announce();
-                    tokens.set_loaded();
+                for stored in found.value.into_iter().flat_map(|backup| backup.tokens) {
+                    context.tokens().restore(stored);
                 }
             }
             Err(error) => warn!(
@@ -119,10 +120,11 @@ impl TokenContext {
             );
         }
         self.is_asked.send_replace(true);
-        let is_due = self
-            .backed_up_at
-            .lock()
-            .is_none_or(|at| at.elapsed() >= BACKUP_EVERY);
+        let is_due = self.tokens().len() <= SMALL
+            || self
+                .backed_up_at
+                .lock()
+                .is_none_or(|at| at.elapsed() >= BACKUP_EVERY);
         if self.is_backup_behind.load(Ordering::Relaxed) && is_due {
             self.write_backup().await;
         }
@@ -161,6 +163,13 @@ impl TokenContext {
         let highest = database.tokens_version().await?;
         let mut seen = self.seen.load(Ordering::Relaxed);
         let mut is_news = false;
+        if highest < seen {
+            warn!(
+                "the database has fewer tokens than before; those that are known here are written to it again"
+            );
+            self.tokens().all_unwritten();
+            seen = 0;
+        }
         while seen < highest {
             self.metrics.database_read("tokens");
             let page = database.tokens_after(seen).await?;
@@ -178,9 +187,8 @@ impl TokenContext {
                 break;
             }
         }
-        // The database's word counts: what only the backup has was deleted while this process was away.
         if let Some(ids) = self.first_read.lock().take() {
-            is_news |= self.tokens().retain_written(|id| ids.contains(&id));
+            is_news |= self.reconcile(&ids);
             self.tokens().set_loaded();
         }
         if is_news {
@@ -188,6 +196,18 @@ impl TokenContext {
             self.tokens().announce();
         }
         Ok(())
+    }
+
+    /// What only the backup has: the database keeps a token for a month after its end, so one that is missing there was
+    /// lost with it, and is written again. A backup older than that may not know an end: then the database's word counts.
+    fn reconcile(&self, in_database: &HashSet<TokenId>) -> bool {
+        let age_ms = clock::now_ms().saturating_sub(self.backup_from_ms);
+        let tokens = self.tokens();
+        if u128::try_from(age_ms).is_ok_and(|age_ms| age_ms < KEPT_ENDED.as_millis()) {
+            tokens.unwritten_but(|id| in_database.contains(&id))
+        } else {
+            tokens.retain_written(|id| in_database.contains(&id))
+        }
     }
 
     async fn write(&self, tokens: Vec<Token>) -> Result<(), StoreError> {

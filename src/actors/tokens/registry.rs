@@ -310,6 +310,23 @@ impl Tokens {
             .collect()
     }
 
+    /// Notes that the database has none of them any more.
+    pub(super) fn all_unwritten(&self) {
+        self.unwritten_but(|_| false);
+    }
+
+    /// Notes which the database has no more; `false`: there was nothing of the kind.
+    pub(super) fn unwritten_but(&self, is_there: impl Fn(TokenId) -> bool) -> bool {
+        let mut is_news = false;
+        for mut kept in self.by_id.iter_mut() {
+            if kept.is_written && !is_there(*kept.key()) {
+                kept.is_written = false;
+                is_news = true;
+            }
+        }
+        is_news
+    }
+
     /// Drops what the database had and has no more; `false`: there was nothing of the kind.
     pub(super) fn retain_written(&self, is_there: impl Fn(TokenId) -> bool) -> bool {
         let before = self.by_id.len();
@@ -322,7 +339,8 @@ impl Tokens {
     pub(super) fn forget_ended(&self, before_ms: i64) {
         let is_over = |at: Option<i64>| at.is_some_and(|at| at < before_ms);
         self.by_id.retain(|_, kept| {
-            !is_over(kept.token.revoked_at_ms) && !is_over(kept.token.expires_at_ms)
+            !kept.is_written
+                || (!is_over(kept.token.revoked_at_ms) && !is_over(kept.token.expires_at_ms))
         });
     }
 
