@@ -12,10 +12,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::{
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::process::Command;
 
 use growthbook_rust::client::{GrowthBookClientBuilder, GrowthBookClientTrait as _};
 use serde_json::{Value, json};
@@ -24,37 +21,20 @@ use stitchd::{
     settings::{Profile, from_toml},
 };
 
-use support::{Bed, TestApp, eventually, process::Process, skipped};
+use support::{
+    Bed, TestApp, eventually,
+    programs::{self, Program},
+};
 
 const ENCRYPTION_KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZg==";
 const FEATURE: &str = "watched";
-const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk");
-
-/// A command that runs an SDK, or `None` where it is not installed.
-fn sdk(variable: &str, command: impl Fn(&str) -> Command) -> Option<Command> {
-    let Ok(place) = std::env::var(variable) else {
-        skipped("sdk", &format!("{variable} is not set"));
-        return None;
-    };
-    Some(command(&place))
-}
 
 fn javascript() -> Option<Command> {
-    sdk("STITCHD_TEST_NODE", |folder| {
-        let mut command = Command::new("node");
-        let modules = Path::new(folder).join("node_modules");
-        command.arg(format!("{SCRIPTS}/client.js"));
-        command.env("NODE_PATH", modules);
-        command
-    })
+    programs::node("sdk", "sdk/client.js")
 }
 
 fn python() -> Option<Command> {
-    sdk("STITCHD_TEST_PYTHON", |python| {
-        let mut command = Command::new(python);
-        command.arg(format!("{SCRIPTS}/client.py"));
-        command
-    })
+    programs::python("sdk", "sdk/client.py")
 }
 
 /// An upstream with one feature to watch, and the service; `encrypted`: its connection is.
@@ -77,18 +57,10 @@ async fn start(encrypted: bool) -> (Bed, TestApp) {
 }
 
 /// Waits until an SDK has told this value.
-async fn told(process: &mut Process, value: &str) {
-    let line = json!({ "value": value }).to_string();
-    eventually(&format!("the SDK tells {line}"), async || {
-        assert!(
-            process.is_running(),
-            "the SDK ended: {:#?} {:#?}",
-            process.out(),
-            process.log()
-        );
-        process.out().contains(&line).then_some(())
-    })
-    .await;
+async fn told(program: &mut Program, value: &str) {
+    let expected = json!({ "value": value });
+    let what = format!("the SDK tells {expected}");
+    program.line(&what, |line| *line == expected).await;
 }
 
 /// Answers with this status class to one route so far.
@@ -103,12 +75,12 @@ async fn answers(app: &TestApp, route: &str, class: &str) -> u64 {
 }
 
 /// Features load, and a change arrives by the stream.
-async fn loads_and_follows(mut command: Command, encrypted: bool) -> (Bed, TestApp, Process) {
+async fn loads_and_follows(mut command: Command, encrypted: bool) -> (Bed, TestApp, Program) {
     let (bed, app) = start(encrypted).await;
     let key = if encrypted { ENCRYPTION_KEY } else { "" };
     command.args([&app.data, CLIENT_KEY, key, FEATURE]);
-    let mut process = Process::start_with_stdin(&mut command, Stdio::piped());
-    told(&mut process, "first").await;
+    let mut program = Program::start(command);
+    told(&mut program, "first").await;
     // The SDK opens its stream by itself, some time after it has loaded.
     eventually("it follows", async || {
         let metrics = app.admin_get("/metrics").await;
@@ -120,41 +92,41 @@ async fn loads_and_follows(mut command: Command, encrypted: bool) -> (Bed, TestA
     bed.upstream.set_feature(FEATURE, change);
     let report: Value = app.poll().await;
     assert_eq!(report["outcome"], "published", "{report}");
-    told(&mut process, "second").await;
-    (bed, app, process)
+    told(&mut program, "second").await;
+    (bed, app, program)
 }
 
 #[tokio::test]
 async fn javascript_loads_features_and_a_streamed_change() {
     let Some(command) = javascript() else { return };
-    let (_bed, app, process) = loads_and_follows(command, false).await;
-    drop(process);
+    let (_bed, app, program) = loads_and_follows(command, false).await;
+    drop(program);
     app.stop().await;
 }
 
 #[tokio::test]
 async fn javascript_reads_an_encrypted_connection() {
     let Some(command) = javascript() else { return };
-    let (_bed, app, process) = loads_and_follows(command, true).await;
-    drop(process);
+    let (_bed, app, program) = loads_and_follows(command, true).await;
+    drop(program);
     app.stop().await;
 }
 
 #[tokio::test]
 async fn python_loads_features_revalidates_and_follows() {
     let Some(command) = python() else { return };
-    let (_bed, app, process) = loads_and_follows(command, false).await;
+    let (_bed, app, program) = loads_and_follows(command, false).await;
     let revalidated = answers(&app, "/api/features/{client_key}", "3xx").await;
     assert!(revalidated > 0, "its second request was not answered 304");
-    drop(process);
+    drop(program);
     app.stop().await;
 }
 
 #[tokio::test]
 async fn python_reads_an_encrypted_connection() {
     let Some(command) = python() else { return };
-    let (_bed, app, process) = loads_and_follows(command, true).await;
-    drop(process);
+    let (_bed, app, program) = loads_and_follows(command, true).await;
+    drop(program);
     app.stop().await;
 }
 

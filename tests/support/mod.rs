@@ -22,6 +22,7 @@ pub mod databases;
 pub mod disk;
 pub mod faketime;
 pub mod process;
+pub mod programs;
 pub mod proxy;
 pub mod receiver;
 pub mod storage;
@@ -317,6 +318,15 @@ impl TestApp {
             .environment(ENVIRONMENT)
             .unwrap()
             .revision()
+    }
+
+    /// Waits until the source's first poll is accounted for, so that one that a test forces is another.
+    pub async fn until_polled(&self) {
+        eventually("the first poll has ended", async || {
+            let status = self.status().await;
+            (!status["sources"][SOURCE]["last_outcome"].is_null()).then_some(())
+        })
+        .await;
     }
 
     /// Waits until at least this revision is served.

@@ -1,7 +1,8 @@
-//! A wire between the service and a database server that a test can cut or let go silent.
+//! A wire in front of a server, a database or the service itself, that a test can cut or let go silent.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -41,6 +42,7 @@ impl Wire {
 /// Passes bytes on between its own address and a server's, as long as the test wants it to.
 pub struct Proxy {
     pub address: SocketAddr,
+    server: Arc<Mutex<SocketAddr>>,
     wire: watch::Sender<Wire>,
     accepting: AbortHandle,
 }
@@ -62,16 +64,25 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let wire = watch::Sender::new(Wire::Pass);
         let changes = wire.subscribe();
+        let server = Arc::new(Mutex::new(server));
+        let now = Arc::clone(&server);
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                let server = *now.lock();
                 tokio::spawn(link(client, server, changes.clone()));
             }
         });
         Self {
             address,
+            server,
             wire,
             accepting: accepting.abort_handle(),
         }
+    }
+
+    /// Leads new connections to another address: a server that was started again.
+    pub fn lead_to(&self, server: SocketAddr) {
+        *self.server.lock() = server;
     }
 
     /// From now on; connections of the time before do not survive the end of a silence.
