@@ -1,6 +1,6 @@
 //! Features as other protocols know them: OpenFeature's flags, Unleash's toggles.
 //!
-//! [`Flags::new`] renders every answer that a feature can give ahead, once per snapshot, dialect and protocol's need: one
+//! `Flags::new` renders every answer that a feature can give ahead, once per snapshot, dialect and protocol's need: one
 //! per default, forced value and variation. An evaluation is then the evaluator's result, which picks one of them, and
 //! copying. All users share it, whatever they may see: a caller is shown the flags at some positions, see
 //! [`Flags::visible`].
