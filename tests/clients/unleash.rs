@@ -147,6 +147,10 @@ async fn it_keeps_its_flags_while_the_service_is_away_and_recovers() {
         .await;
     let stopped = stand.stop().await;
     client.pass();
+    // Its metrics fail too, and are no reason to recover.
+    client
+        .line("it asks in vain", |line| is_fetch(line, 0))
+        .await;
     client.event("error").await;
     client.tell(&json!({}));
     client
