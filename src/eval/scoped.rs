@@ -57,12 +57,23 @@ impl ScopedSnapshot {
         let mut all: Self = serde_json::from_slice(document)?;
         let is_seen = |item: &Value| sees(&FeatureProjects::of(item));
         let visible = all.features.iter().filter(|(_, feature)| is_seen(feature));
-        let visible: BTreeSet<&str> = visible.map(|(key, _)| key.as_str()).collect();
+        let mut visible: BTreeSet<&str> = visible.map(|(key, _)| key.as_str()).collect();
         let mut scoped = Self::default();
-        for key in &visible {
-            match resolved(&all.features, &visible, &all.features[*key]) {
-                Ok(feature) => drop(scoped.features.insert((*key).to_owned(), feature)),
-                Err(parent) => scoped.left_out.push(((*key).to_owned(), parent)),
+        // What is left out is missing for those that ask it in turn.
+        loop {
+            let left_out = scoped.left_out.len();
+            scoped.features.clear();
+            for key in visible.clone() {
+                match resolved(&all.features, &visible, &all.features[key]) {
+                    Ok(feature) => drop(scoped.features.insert(key.to_owned(), feature)),
+                    Err(parent) => {
+                        visible.remove(key);
+                        scoped.left_out.push((key.to_owned(), parent));
+                    }
+                }
+            }
+            if scoped.left_out.len() == left_out {
+                break;
             }
         }
         for experiment in all.auto_experiments.iter().filter(|item| is_seen(item)) {
@@ -297,6 +308,7 @@ mod tests {
             "hidden-forced": feature("other", &json!([{"id": "f", "force": false}])),
             "hidden-split": feature("other", &json!([{"force": false, "coverage": 0.5}])),
             "child-of-split": feature("shop", &asking("hidden-split", true, false)),
+            "grandchild-of-split": feature("shop", &asking("child-of-split", true, true)),
             "fails": feature("shop", &asking("hidden-forced", true, false)),
             "gated": feature("shop", &asking("hidden", false, true)),
             "passes": feature("shop", &asking("hidden", true, true)),
@@ -314,7 +326,11 @@ mod tests {
             .iter()
             .map(|(k, p)| (k.as_str(), p.as_str()))
             .collect();
-        assert_eq!(left_out, [("child-of-split", "hidden-split")]);
+        let expected = [
+            ("child-of-split", "hidden-split"),
+            ("grandchild-of-split", "child-of-split"),
+        ];
+        assert_eq!(left_out, expected);
         let blocked = json!([{"id": "r", "parentConditions": [], "force": null}]);
         assert_eq!(*rules("gated"), blocked);
     }

@@ -17,7 +17,7 @@ use crate::{
     clock,
     eval::Dialect,
     metrics::Metrics,
-    model::{Projects, TokenId, TokenKind, Visibility},
+    model::{Projects, TokenId, TokenKind, Visibility, token::Verifier},
     settings::DataAuth,
 };
 
@@ -40,8 +40,8 @@ pub(super) struct Credential {
 /// What a credential was shown as.
 #[derive(Clone)]
 pub(super) enum Shown {
-    /// A token.
-    Token(TokenId, TokenKind),
+    /// A token, and the hash of the secret that was shown.
+    Token(TokenId, TokenKind, Verifier),
     /// A client key of a source.
     ClientKey(Arc<ClientKey>),
 }
@@ -60,9 +60,9 @@ impl Credential {
     pub(super) fn of_pass(pass: &Pass) -> Self {
         Self {
             environment: Arc::clone(&pass.scope.environment),
-            visibility: Visibility::Projects(pass.scope.projects.clone()),
+            visibility: Visibility::Scope(Arc::clone(&pass.scope)),
             dialect: pass.dialect,
-            shown: Shown::Token(pass.id, pass.kind),
+            shown: Shown::Token(pass.id, pass.kind, pass.proof),
         }
     }
 
@@ -78,13 +78,16 @@ impl Credential {
 
     /// Whether it sees everything that its environment has.
     pub(super) fn sees_all(&self) -> bool {
-        self.visibility == Visibility::Projects(Projects::All)
+        matches!(&self.visibility, Visibility::Scope(scope) if scope.projects == Projects::All)
     }
 
     /// Whether it still counts.
     pub(super) fn stands(&self, board: &Board) -> bool {
         match &self.shown {
-            Shown::Token(id, _) => board.tokens().standing(*id, clock::now_ms()).is_some(),
+            Shown::Token(id, _, proof) => {
+                let pass = board.tokens().standing(*id, proof, clock::now_ms());
+                pass.is_some()
+            }
             Shown::ClientKey(key) => board.client_keys().find(&key.key).is_some(),
         }
     }
@@ -142,7 +145,7 @@ pub(super) fn find(state: &HttpState, secret: &str) -> Result<Credential, ApiErr
         }
         Err(Denial::NotLoaded) => Err(ApiError::NotLoaded),
         // It may be one that a source has not told us yet.
-        Err(_) if !board.client_keys().is_complete() => Err(ApiError::NotLoaded),
+        Err(Denial::Unknown) if !board.client_keys().is_complete() => Err(ApiError::NotLoaded),
         Err(Denial::Unknown) => Err(ApiError::UnknownToken("the token is not known")),
         Err(Denial::Expired) => Err(ApiError::UnknownToken("the token has expired")),
         Err(Denial::Revoked) => Err(ApiError::UnknownToken("the token was revoked")),
@@ -193,7 +196,7 @@ pub(super) fn server(
         return Ok(None);
     }
     let credential = find(state, secret)?;
-    if matches!(credential.shown, Shown::Token(_, TokenKind::Server)) {
+    if matches!(credential.shown, Shown::Token(_, TokenKind::Server, _)) {
         return Ok(Some(credential));
     }
     let reason = "this needs a server token".to_owned();

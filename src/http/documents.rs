@@ -214,7 +214,13 @@ impl Documents {
         document: &Arc<Document>,
         freshness: Freshness,
     ) -> HttpResponse {
-        let prepared = self.prepared(snapshot, document);
+        // One of a scope's own is kept with the revision, for all workers, and their number is bounded there.
+        let is_shared = snapshot.document(&document.name).is_some();
+        let prepared = if is_shared {
+            self.prepared(snapshot, document)
+        } else {
+            Rc::new(Prepared::new(snapshot, document))
+        };
         let (coding, body) = prepared.body(negotiate::coding(request.headers()));
         let matched = prepared.matched(request.headers(), coding);
         let tag = matched.unwrap_or(&prepared.tags[coding as usize]).clone();

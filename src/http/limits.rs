@@ -1,6 +1,9 @@
 //! How often one token may ask, where it names a class of the settings.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use governor::{
     DefaultKeyedRateLimiter, Quota, RateLimiter,
@@ -9,12 +12,17 @@ use governor::{
 
 use crate::{model::TokenId, settings};
 
-/// Tokens of a class from which on those that did not ask lately are forgotten first.
-const TIDY_FROM: usize = 10_000;
+/// Requests after which tokens that did not ask lately are forgotten: so seldom that it costs each next to nothing.
+const TIDY_EVERY: u32 = 65_536;
 
 /// The limits of all classes, each with what its tokens have asked lately.
 #[derive(Default)]
-pub(super) struct Limits(BTreeMap<String, DefaultKeyedRateLimiter<TokenId>>);
+pub(super) struct Limits(BTreeMap<String, Class>);
+
+struct Class {
+    limiter: DefaultKeyedRateLimiter<TokenId>,
+    requests: AtomicU32,
+}
 
 impl Limits {
     /// The classes of the settings.
@@ -22,7 +30,11 @@ impl Limits {
         let limiter = |class: &settings::RateClass| {
             let burst = class.burst.unwrap_or(class.requests_per_second);
             let quota = Quota::per_second(class.requests_per_second).allow_burst(burst);
-            (class.name.clone(), RateLimiter::keyed(quota))
+            let class_of = Class {
+                limiter: RateLimiter::keyed(quota),
+                requests: AtomicU32::new(0),
+            };
+            (class.name.clone(), class_of)
         };
         Self(settings.classes.iter().map(limiter).collect())
     }
@@ -41,10 +53,10 @@ impl Limits {
     ///
     /// A class that the settings have no more limits nobody.
     pub(super) fn admit(&self, class: &str, id: TokenId) -> Result<(), u64> {
-        let Some(limiter) = self.0.get(class) else {
+        let Some(Class { limiter, requests }) = self.0.get(class) else {
             return Ok(());
         };
-        if limiter.len() >= TIDY_FROM {
+        if requests.fetch_add(1, Ordering::Relaxed) % TIDY_EVERY == TIDY_EVERY - 1 {
             limiter.retain_recent();
         }
         limiter.check_key(&id).map_err(|not_until| {

@@ -67,9 +67,10 @@ pub(super) async fn document(
 
 fn make(snapshot: &Snapshot, visibility: &Visibility, form: Form) -> Option<ScopedDocument> {
     // What a connection delivered has a document of its own.
-    let Visibility::Projects(projects) = visibility else {
+    let Visibility::Scope(scope) = visibility else {
         return None;
     };
+    let projects = &scope.projects;
     let whole = &snapshot.document(SNAPSHOT_DOCUMENT)?.body;
     let sees_project = |project: &str| projects.sees([project].into_iter());
     let scoped = ScopedSnapshot::new(whole, |of| projects.sees_feature(of), sees_project).ok()?;

@@ -96,7 +96,10 @@ impl Follower {
             return None;
         }
         if self.told.is_none() {
-            self.told = Some(self.tell.known.unwrap_or(0));
+            // Another number is of a replica that is ahead, or of a history that is gone.
+            let known = self.tell.known;
+            let known = known.filter(|known| *known == self.cell.revision());
+            self.told = Some(known.unwrap_or(0));
             let event = self.news().await.unwrap_or_default();
             return Some(Bytes::from(format!("{RECONNECT}{event}")));
         }

@@ -30,6 +30,8 @@ pub(super) const CREATE: &str = "token.create";
 pub(super) const ROTATE: &str = "token.rotate";
 pub(super) const REVOKE: &str = "token.revoke";
 
+/// Characters kept of the name of whoever makes a token; as many as the audit keeps.
+const NAME_CHARS_MAX: usize = 128;
 /// Longest life of a token that has an end.
 const LIFE_MAX: Duration = Duration::from_hours(10 * 366 * 24);
 /// How long the old secret counts beside the new one unless the caller says so.
@@ -85,7 +87,12 @@ impl Body {
                 .as_deref()
                 .map(|text| duration("expires_in", text, LIFE_MAX))
                 .transpose()?,
-            by: caller.name.as_str().into(),
+            by: caller
+                .name
+                .chars()
+                .take(NAME_CHARS_MAX)
+                .collect::<String>()
+                .into(),
         })
     }
 

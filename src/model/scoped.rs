@@ -9,17 +9,17 @@ use std::{
 use parking_lot::RwLock;
 use tokio::sync::OnceCell;
 
-use super::{Document, Projects};
+use super::{Document, Projects, Scope};
 use crate::eval::{FeatureProjects, Flags};
 
-/// Views kept of one revision; from there on they start over.
+/// Views kept of one revision; a further one takes the place of any.
 const VIEWS_MAX: usize = 1000;
 
 /// Which part of a snapshot may be seen.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Visibility {
-    /// What belongs to these projects.
-    Projects(Projects),
+    /// What a token's scope sees; of its environment's snapshot.
+    Scope(Arc<Scope>),
     /// What a connection delivered, by the name of its document.
     Connection(Arc<str>),
 }
@@ -39,7 +39,7 @@ impl Visibility {
     /// Whether a feature or an experiment of these projects may be seen, as far as projects alone tell.
     pub fn sees_feature(&self, projects: &FeatureProjects) -> bool {
         match self {
-            Self::Projects(seen) => seen.sees_feature(projects),
+            Self::Scope(scope) => scope.projects.sees_feature(projects),
             Self::Connection(_) => false,
         }
     }
@@ -100,8 +100,10 @@ impl Views {
             return Arc::clone(view);
         }
         let mut views = self.0.write();
-        if views.len() >= VIEWS_MAX {
-            views.clear();
+        if views.len() >= VIEWS_MAX
+            && let Some(any) = views.keys().next().cloned()
+        {
+            views.remove(&any);
         }
         Arc::clone(views.entry(visibility.clone()).or_default())
     }
@@ -132,8 +134,8 @@ impl super::Snapshot {
     /// Positions of the flags that a scope sees.
     pub fn visible<'v>(&self, view: &'v View, visibility: &Visibility, flags: &Flags) -> &'v [u32] {
         view.flags(|| match visibility {
-            Visibility::Projects(projects) => {
-                flags.visible(|flag| projects.sees_feature(flag.projects()))
+            Visibility::Scope(scope) => {
+                flags.visible(|flag| scope.projects.sees_feature(flag.projects()))
             }
             Visibility::Connection(name) => {
                 let delivered = self.document(name).map(|document| document.delivered());
@@ -174,7 +176,14 @@ mod tests {
     #[test]
     fn a_view_is_made_once_per_scope_and_their_number_is_bounded() {
         let views = Views::default();
-        let of = |name: String| Visibility::Projects(Projects::from_names([&*name]).unwrap());
+        let of = |name: String| {
+            let projects = Projects::from_names([&*name]).unwrap();
+            let environment = "production".into();
+            Visibility::Scope(Arc::new(Scope {
+                environment,
+                projects,
+            }))
+        };
         let one = views.of(&of("a".to_owned()));
         assert!(Arc::ptr_eq(&one, &views.of(&of("a".to_owned()))));
         for number in 0..3 * VIEWS_MAX {

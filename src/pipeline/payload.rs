@@ -151,8 +151,9 @@ pub(super) struct RawExperiments<'a> {
     pub(super) saved_groups: Vec<&'a RawValue>,
     #[serde(borrow, default)]
     pub(super) namespaces: Vec<&'a RawValue>,
+    /// `None`: the list was not read.
     #[serde(default)]
-    pub(super) features: Vec<ListedFeature>,
+    pub(super) features: Option<Vec<ListedFeature>>,
 }
 
 /// A feature as the management API lists it, as far as that is kept.

@@ -46,6 +46,7 @@ impl File {
         Fetched {
             parts: [(part, outcome)].into(),
             connections_error: None,
+            features_error: None,
             connections: Vec::new(),
             streams: Vec::from_iter(is_watched.then(|| StreamTarget(String::new()))),
         }

@@ -70,6 +70,8 @@ struct State {
     /// Requests of the last good read; `None` while there was none.
     experiment_pages: Option<u32>,
     lists_read_at: Option<Instant>,
+    /// Why the last read of the list of features failed.
+    features_error: Option<FetchError>,
     /// Client keys whose last payload came with the offer of an event stream.
     streaming: BTreeSet<String>,
     /// What the upstream refused for good.
@@ -120,10 +122,12 @@ impl Growthbook {
         }
         let mut state = self.state.lock();
         state.refusals.keep(|part| parts.contains_key(part));
+        let features_error = state.features_error.take();
         drop(state);
         Fetched {
             parts,
             connections_error,
+            features_error,
             streams: self.streams(&connections),
             connections,
         }
@@ -277,6 +281,11 @@ impl Growthbook {
                         other.items = references::projects_only(other.items);
                     }
                     others.push((member, other));
+                }
+                // Without it the projects stay that are known; experiments are worth more than news of them.
+                Err(error) if member == FEATURES => {
+                    tracing::debug!("the projects of features are not to be had: {error}");
+                    self.state.lock().features_error = Some(error);
                 }
                 Err(error) if references::is_withheld(&error) => {
                     pages += 1;

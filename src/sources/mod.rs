@@ -138,6 +138,8 @@ pub struct Fetched {
     pub parts: BTreeMap<PartId, PartOutcome>,
     /// Why the connections could not be discovered; the last known ones were used, if any.
     pub connections_error: Option<FetchError>,
+    /// Why the list of features could not be read; the projects that it told last are used, if any.
+    pub features_error: Option<FetchError>,
     /// The connections that were asked for, with their keys.
     pub connections: Vec<Connection>,
     /// What [`Driver::follow`] can follow now. Stays the same over fetches that fail.
@@ -150,6 +152,7 @@ impl fmt::Debug for Fetched {
         f.debug_struct("Fetched")
             .field("parts", &self.parts)
             .field("connections_error", &self.connections_error)
+            .field("features_error", &self.features_error)
             .field("connections", &connections)
             .field("streams", &self.streams)
             .finish()

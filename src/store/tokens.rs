@@ -113,13 +113,17 @@ impl Database {
         rows.iter().map(read).collect::<Result<_, _>>().map(Some)
     }
 
-    /// Deletes tokens that have not counted since a moment, in Unix milliseconds.
+    /// Deletes tokens that have not counted since a moment, in Unix milliseconds; but for the one with the highest version,
+    /// which must not be given twice.
     pub async fn delete_tokens(&self, ended_before_ms: i64) -> Result<u64, StoreError> {
         self.run(0, move |db| async move {
+            let highest = highest(&db).await?;
             let ended = Condition::any()
                 .add(Column::RevokedAtMs.lt(ended_before_ms))
                 .add(Column::ExpiresAtMs.lt(ended_before_ms));
-            let delete = Entity::delete_many().filter(ended);
+            let delete = Entity::delete_many()
+                .filter(ended)
+                .filter(Column::Version.lt(highest));
             Ok(delete.exec(&db).await?.rows_affected)
         })
         .await
@@ -175,10 +179,8 @@ async fn save(db: &DatabaseConnection, tokens: Vec<Token>) -> Result<Option<Vec<
     let mut version = highest(db).await?;
     let (mut new, mut saved) = (Vec::new(), Vec::new());
     for token in tokens {
-        version += 1;
-        let there = known.remove(&token.id.to_string());
-        let Some(there) = there else {
-            new.push(row(&StoredToken { token, version }));
+        let Some(there) = known.remove(&token.id.to_string()) else {
+            new.push(token);
             continue;
         };
         // What cannot be read is replaced.
@@ -186,6 +188,7 @@ async fn save(db: &DatabaseConnection, tokens: Vec<Token>) -> Result<Option<Vec<
             Ok(stored) => token.merged(stored.token),
             Err(_) => token,
         };
+        version += 1;
         let merged = row(&StoredToken { token, version });
         let update = Entity::update_many()
             .set(changes(merged.clone()))
@@ -196,6 +199,11 @@ async fn save(db: &DatabaseConnection, tokens: Vec<Token>) -> Result<Option<Vec<
         }
         saved.push(merged);
     }
+    // Numbered last, as they are written last: nobody may see a version before the one below it.
+    let mut new: Vec<Model> = (version + 1..)
+        .zip(new)
+        .map(|(version, token)| row(&StoredToken { token, version }))
+        .collect();
     if !new.is_empty() {
         let rows = new.iter().cloned().map(ActiveModel::from_row);
         let insert = Entity::insert_many(rows);

@@ -205,7 +205,8 @@ impl Stage {
     pub(crate) async fn poll(&self) {
         let url = format!("{}/admin/sources/{SOURCE}/poll", self.admin);
         let answer = answer(self.http.post(url).send().await.unwrap()).await;
-        assert!([200, 202].contains(&answer.status), "{answer:?}");
+        // Whoever has died very often rests for seconds, and longer than an order waits; then it has to be given again.
+        assert!([200, 202, 503].contains(&answer.status), "{answer:?}");
     }
 
     pub(crate) async fn face(&self) -> Face {

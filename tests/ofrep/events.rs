@@ -221,18 +221,30 @@ async fn a_revocation_ends_open_streams_and_the_address() {
 }
 
 #[tokio::test]
-async fn a_rotation_ends_the_address_and_gives_another() {
+async fn an_address_and_its_streams_last_as_long_as_the_secret_they_came_with() {
     let bed = bed();
     let (app, _) = start(&bed).await;
     let (id, old) = token(&app, &json!({"kind": "client"})).await;
     let before = address(&app, &old).await;
+    let mut stream = Stream::open(&app, &before, None).await;
+    assert!(stream.event().await.is_some());
     let path = format!("/admin/tokens/{id}/rotate");
-    assert_eq!(app.admin_post(&path, "").await.status, 200);
-    assert_eq!(refusal(&app, &before).await, 401);
-    // The old secret still counts, and so does the address that comes with it.
-    let after = address(&app, &old).await;
+    let rotated = app.admin_post(&path, "").await.json();
+    let new = rotated["secret"].as_str().unwrap().to_owned();
+    // The old secret still counts, and so does all that came with it.
+    assert_eq!(address(&app, &old).await, before);
+    assert_eq!(refusal(&app, &format!("{before}&events=1")).await, 200);
+    let after = address(&app, &new).await;
     assert_ne!(before, after);
     assert_eq!(refusal(&app, &format!("{after}&events=1")).await, 200);
+    // The first secret is now two rotations old.
+    let again = app.admin_post(&path, r#"{"grace":"0s"}"#).await;
+    assert_eq!(again.status, 200);
+    for address in [before, after] {
+        assert_eq!(refusal(&app, &address).await, 401);
+    }
+    let end = timeout(Duration::from_secs(5), stream.event()).await;
+    assert_eq!(end.expect("at once"), None);
     app.stop().await;
 }
 

@@ -193,6 +193,12 @@ impl PollerActor {
                     .take()
                     .map(|error| ("connections", error)),
             )
+            .chain(
+                fetched
+                    .features_error
+                    .take()
+                    .map(|error| ("features", error)),
+            )
             .collect();
         if self.state() == RunState::Running {
             // Repeated after each poll, so that a restarted client follows again.

@@ -4,7 +4,7 @@ use std::{
     collections::HashSet,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -52,8 +52,12 @@ pub struct TokenContext {
     backup_from_ms: i64,
     /// Whether the database was asked once, with or without success.
     is_asked: watch::Sender<bool>,
-    is_backup_behind: AtomicBool,
+    /// Counts what the backup should know, and how much of that it does.
+    changes: AtomicU64,
+    backed_up: AtomicU64,
     backed_up_at: Mutex<Option<Instant>>,
+    /// One backup at a time: an older list must not become the newest file.
+    backing_up: tokio::sync::Mutex<()>,
     deleted_at: Mutex<Option<Instant>>,
     /// One look or write at a time.
     working: tokio::sync::Mutex<()>,
@@ -76,8 +80,10 @@ impl TokenContext {
             seen: AtomicI64::new(0),
             first_read: Mutex::new(Some(HashSet::new())),
             is_asked: watch::Sender::new(false),
-            is_backup_behind: AtomicBool::new(false),
+            changes: AtomicU64::new(0),
+            backed_up: AtomicU64::new(0),
             backed_up_at: Mutex::default(),
+            backing_up: tokio::sync::Mutex::default(),
             deleted_at: Mutex::default(),
             working: tokio::sync::Mutex::default(),
         };
@@ -125,7 +131,7 @@ impl TokenContext {
                 .backed_up_at
                 .lock()
                 .is_none_or(|at| at.elapsed() >= BACKUP_EVERY);
-        if self.is_backup_behind.load(Ordering::Relaxed) && is_due {
+        if self.is_backup_behind() && is_due {
             self.write_backup().await;
         }
         drop(one_at_a_time);
@@ -135,7 +141,7 @@ impl TokenContext {
 
     /// Writes a change once; `true` when that is durable.
     pub(super) async fn keep(&self, id: TokenId) -> bool {
-        self.is_backup_behind.store(true, Ordering::Relaxed);
+        self.changes.fetch_add(1, Ordering::Relaxed);
         let token = self.tokens().get(id).into_iter().collect();
         if let Ok(Ok(())) = timeout(DATABASE_LIMIT, self.write(token)).await {
             return true;
@@ -148,11 +154,16 @@ impl TokenContext {
     async fn work_with_database(&self) -> Result<(), StoreError> {
         self.look().await?;
         loop {
-            let unwritten = self.tokens().unwritten(TOKENS_PER_WRITE);
-            if unwritten.is_empty() {
+            let before = self.tokens().count_unwritten();
+            if before == 0 {
                 return self.delete_ended().await;
             }
-            self.write(unwritten).await?;
+            self.write(self.tokens().unwritten(TOKENS_PER_WRITE))
+                .await?;
+            // Changed meanwhile, or not taken as they are: the next tick goes on.
+            if self.tokens().count_unwritten() >= before {
+                return Ok(());
+            }
         }
     }
 
@@ -169,6 +180,7 @@ impl TokenContext {
             );
             self.tokens().all_unwritten();
             seen = 0;
+            self.seen.store(0, Ordering::Relaxed);
         }
         while seen < highest {
             self.metrics.database_read("tokens");
@@ -192,7 +204,7 @@ impl TokenContext {
             self.tokens().set_loaded();
         }
         if is_news {
-            self.is_backup_behind.store(true, Ordering::Relaxed);
+            self.changes.fetch_add(1, Ordering::Relaxed);
             self.tokens().announce();
         }
         Ok(())
@@ -219,9 +231,9 @@ impl TokenContext {
                 if let Some(ids) = &mut *self.first_read.lock() {
                     ids.insert(stored.token.id);
                 }
-                self.tokens().written(stored);
+                self.tokens().restore(stored);
             }
-            self.is_backup_behind.store(true, Ordering::Relaxed);
+            self.changes.fetch_add(1, Ordering::Relaxed);
             return Ok(());
         }
         Err(StoreError::Unavailable {
@@ -229,16 +241,22 @@ impl TokenContext {
         })
     }
 
+    fn is_backup_behind(&self) -> bool {
+        self.backed_up.load(Ordering::Relaxed) < self.changes.load(Ordering::Relaxed)
+    }
+
     async fn write_backup(&self) -> bool {
-        // Whatever changes from here on is written next time.
-        self.is_backup_behind.store(false, Ordering::Relaxed);
-        *self.backed_up_at.lock() = Some(Instant::now());
+        let one_at_a_time = self.backing_up.lock().await;
+        // Whatever changes from here on is written next time; what is cut short counts for nothing.
+        let changes = self.changes.load(Ordering::Relaxed);
         let all = self.tokens().all();
         let written = self.store.backup().write_tokens(all, clock::now_ms()).await;
-        if let Err(error) = &written {
-            self.is_backup_behind.store(true, Ordering::Relaxed);
-            debug!("tokens are not in the backup: {}", error.explain());
+        *self.backed_up_at.lock() = Some(Instant::now());
+        match &written {
+            Ok(()) => drop(self.backed_up.fetch_max(changes, Ordering::Relaxed)),
+            Err(error) => debug!("tokens are not in the backup: {}", error.explain()),
         }
+        drop(one_at_a_time);
         written.is_ok()
     }
 

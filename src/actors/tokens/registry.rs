@@ -19,7 +19,7 @@ use crate::{
     eval::Dialect,
     model::{
         Scope, Token, TokenId, TokenKind, Validity,
-        token::{selector, verifier},
+        token::{Verifier, selector, verifier},
     },
     store::StoredToken,
 };
@@ -34,6 +34,8 @@ const UNKNOWN_SLOTS: usize = 4096;
 pub struct Pass {
     /// The token.
     pub id: TokenId,
+    /// Hash of the secret that was shown.
+    pub proof: Verifier,
     /// What it is for.
     pub kind: TokenKind,
     /// What it may see.
@@ -66,6 +68,8 @@ struct Kept {
 /// All tokens.
 pub struct Tokens {
     by_id: DashMap<TokenId, Kept>,
+    /// Those that the database does not have as they are here.
+    unwritten: Mutex<BTreeSet<TokenId>>,
     shared: Mutex<Shared>,
     unknown: Unknown,
     /// Counts changes; whoever holds a stream open looks after each whether its token still counts.
@@ -77,36 +81,50 @@ pub struct Tokens {
 /// What many tokens have in common, each kept once.
 #[derive(Default)]
 struct Shared {
-    scopes: BTreeSet<Arc<Scope>>,
-    words: BTreeSet<Arc<str>>,
+    scopes: Once<Scope>,
+    words: Once<str>,
 }
 
 impl Shared {
-    /// From so many on, what nobody uses any more is dropped first.
-    const TIDY_FROM: usize = 1024;
-
     fn take_in(&mut self, token: &mut Token) {
-        if self.scopes.len() >= Self::TIDY_FROM && !self.scopes.contains(&token.scope) {
-            self.scopes.retain(|scope| Arc::strong_count(scope) > 1);
-        }
-        if self.words.len() >= Self::TIDY_FROM {
-            self.words.retain(|word| Arc::strong_count(word) > 1);
-        }
-        token.scope = once(&mut self.scopes, &token.scope);
-        token.created_by = once(&mut self.words, &token.created_by);
+        token.scope = self.scopes.kept(&token.scope);
+        token.created_by = self.words.kept(&token.created_by);
         if let Some(class) = &mut token.rate_class {
-            *class = once(&mut self.words, class);
+            *class = self.words.kept(class);
         }
     }
 }
 
-/// The one that is kept of equal values.
-fn once<T: Ord + ?Sized>(kept: &mut BTreeSet<Arc<T>>, value: &Arc<T>) -> Arc<T> {
-    if let Some(known) = kept.get(value) {
-        return Arc::clone(known);
+/// Values of which each is kept once, as long as somebody uses it.
+struct Once<T: ?Sized> {
+    kept: BTreeSet<Arc<T>>,
+    /// With so many, what nobody uses any more is dropped.
+    tidy_at: usize,
+}
+
+impl<T: ?Sized + Ord> Default for Once<T> {
+    fn default() -> Self {
+        Self {
+            kept: BTreeSet::new(),
+            tidy_at: 1024,
+        }
     }
-    kept.insert(Arc::clone(value));
-    Arc::clone(value)
+}
+
+impl<T: ?Sized + Ord> Once<T> {
+    /// The one that is kept of equal values.
+    fn kept(&mut self, value: &Arc<T>) -> Arc<T> {
+        if let Some(known) = self.kept.get(value) {
+            return Arc::clone(known);
+        }
+        if self.kept.len() >= self.tidy_at {
+            self.kept.retain(|kept| Arc::strong_count(kept) > 1);
+            // Looked through once per doubling, so that many values cost each its own share.
+            self.tidy_at = (2 * self.kept.len()).max(1024);
+        }
+        self.kept.insert(Arc::clone(value));
+        Arc::clone(value)
+    }
 }
 
 /// Selectors that were asked for and are nobody's, so that a client with an old secret does not have the database asked at
@@ -140,6 +158,7 @@ impl Default for Tokens {
     fn default() -> Self {
         Self {
             by_id: DashMap::new(),
+            unwritten: Mutex::default(),
             shared: Mutex::default(),
             unknown: Unknown((0..UNKNOWN_SLOTS).map(|_| AtomicU64::new(0)).collect()),
             changed: watch::Sender::new(0),
@@ -168,25 +187,34 @@ impl Tokens {
             });
         };
         let token = &kept.token;
-        if !token.is_proven_by(&verifier(secret), now_ms) {
+        let proof = verifier(secret);
+        if !token.is_proven_by(&proof, now_ms) {
             return Err(Denial::Unknown);
         }
         match token.validity(now_ms) {
-            Validity::Valid => Ok(pass(token)),
+            Validity::Valid => Ok(pass(token, proof)),
             Validity::Expired => Err(Denial::Expired),
             Validity::Revoked => Err(Denial::Revoked),
         }
     }
 
-    /// A token that counts, by its id alone: for whoever was let in with its secret before.
-    pub fn standing(&self, id: TokenId, now_ms: i64) -> Option<Pass> {
+    /// A token that counts, as does the secret that was shown before.
+    pub fn standing(&self, id: TokenId, proof: &Verifier, now_ms: i64) -> Option<Pass> {
         let kept = self.by_id.get(&id)?;
-        (kept.token.validity(now_ms) == Validity::Valid).then(|| pass(&kept.token))
+        let token = &kept.token;
+        let stands = token.validity(now_ms) == Validity::Valid && token.is_proven_by(proof, now_ms);
+        stands.then(|| pass(token, *proof))
     }
 
-    /// The hash of a token's secret: a key that every replica has.
-    pub fn verifier_of(&self, id: TokenId) -> Option<[u8; 32]> {
-        Some(self.by_id.get(&id)?.token.verifier)
+    /// Hashes of the secrets of a token that count: keys that every replica has.
+    pub fn verifiers_of(&self, id: TokenId, now_ms: i64) -> Vec<Verifier> {
+        let Some(kept) = self.by_id.get(&id) else {
+            return Vec::new();
+        };
+        let former = kept.token.former.as_ref();
+        let former = former.filter(|former| former.until_ms > now_ms);
+        let former = former.map(|former| former.verifier);
+        [kept.token.verifier].into_iter().chain(former).collect()
     }
 
     /// A token as it is.
@@ -237,45 +265,14 @@ impl Tokens {
 
     /// Puts a change of ours in force; the database does not have it yet.
     pub(super) fn change(&self, token: Token) {
-        self.put(token, false);
+        self.merge(token, false);
         self.announce();
     }
 
-    /// Takes in what was read from the database or the backup; whoever does so calls [`Self::announce`] behind.
+    /// Takes in what was read from the database or the backup, or written there; whoever does so calls [`Self::announce`]
+    /// behind.
     pub(super) fn restore(&self, stored: StoredToken) {
-        let is_written = stored.version > 0;
-        let ours = self.by_id.get(&stored.token.id);
-        let ours = ours
-            .filter(|kept| !kept.is_written)
-            .map(|kept| kept.token.clone());
-        match ours {
-            Some(ours) => {
-                let merged = ours.merged(stored.token.clone());
-                let is_same = merged == stored.token;
-                self.put(merged, is_same && is_written);
-            }
-            None => self.put(stored.token, is_written),
-        }
-    }
-
-    /// Notes that the database has a token as it was when it was written.
-    pub(super) fn written(&self, stored: StoredToken) {
-        let mut token = stored.token;
-        self.shared.lock().take_in(&mut token);
-        match self.by_id.entry(token.id) {
-            Entry::Occupied(mut kept) => {
-                let merged = kept.get().token.clone().merged(token.clone());
-                let kept = kept.get_mut();
-                kept.is_written = merged == token;
-                kept.token = merged;
-            }
-            Entry::Vacant(place) => {
-                place.insert(Kept {
-                    token,
-                    is_written: true,
-                });
-            }
-        }
+        self.merge(stored.token, stored.version > 0);
     }
 
     /// Wakes whoever holds a stream open, and forgets which selectors were unknown.
@@ -286,16 +283,13 @@ impl Tokens {
 
     /// Up to `limit` tokens that the database does not have as they are here.
     pub(super) fn unwritten(&self, limit: usize) -> Vec<Token> {
-        let unwritten = self.by_id.iter().filter(|kept| !kept.is_written);
-        unwritten
-            .take(limit)
-            .map(|kept| kept.token.clone())
-            .collect()
+        let ids: Vec<TokenId> = self.unwritten.lock().iter().take(limit).copied().collect();
+        ids.into_iter().filter_map(|id| self.get(id)).collect()
     }
 
     /// How many those are.
     pub(super) fn count_unwritten(&self) -> usize {
-        self.by_id.iter().filter(|kept| !kept.is_written).count()
+        self.unwritten.lock().len()
     }
 
     /// All of them, as the backup keeps them.
@@ -319,8 +313,10 @@ impl Tokens {
     pub(super) fn unwritten_but(&self, is_there: impl Fn(TokenId) -> bool) -> bool {
         let mut is_news = false;
         for mut kept in self.by_id.iter_mut() {
-            if kept.is_written && !is_there(*kept.key()) {
+            let id = *kept.key();
+            if kept.is_written && !is_there(id) {
                 kept.is_written = false;
+                self.unwritten.lock().insert(id);
                 is_news = true;
             }
         }
@@ -344,15 +340,37 @@ impl Tokens {
         });
     }
 
-    fn put(&self, mut token: Token, is_written: bool) {
+    /// Lays a copy of a token over what is known of it. It counts as written where one that is in the database says all.
+    fn merge(&self, mut token: Token, is_written: bool) {
         self.shared.lock().take_in(&mut token);
-        self.by_id.insert(token.id, Kept { token, is_written });
+        let id = token.id;
+        let is_written = match self.by_id.entry(id) {
+            Entry::Occupied(mut kept) => {
+                let kept = kept.get_mut();
+                let merged = kept.token.clone().merged(token.clone());
+                kept.is_written =
+                    (is_written && merged == token) || (kept.is_written && merged == kept.token);
+                kept.token = merged;
+                kept.is_written
+            }
+            Entry::Vacant(place) => {
+                place.insert(Kept { token, is_written });
+                is_written
+            }
+        };
+        let mut unwritten = self.unwritten.lock();
+        if is_written {
+            unwritten.remove(&id);
+        } else {
+            unwritten.insert(id);
+        }
     }
 }
 
-fn pass(token: &Token) -> Pass {
+fn pass(token: &Token, proof: Verifier) -> Pass {
     Pass {
         id: token.id,
+        proof,
         kind: token.kind,
         scope: Arc::clone(&token.scope),
         dialect: token.dialect,
@@ -406,7 +424,8 @@ mod tests {
             changed_at_ms: 2,
             ..token.clone()
         });
-        assert!(tokens.find(&secret, 9).is_ok() && tokens.standing(token.id, 9).is_some());
+        let proof = verifier(&secret);
+        assert!(tokens.find(&secret, 9).is_ok() && tokens.standing(token.id, &proof, 9).is_some());
         assert_eq!(tokens.find(&secret, 10).unwrap_err(), Denial::Expired);
         tokens.change(Token {
             revoked_at_ms: Some(3),
@@ -414,7 +433,7 @@ mod tests {
             ..token.clone()
         });
         assert_eq!(tokens.find(&secret, 9).unwrap_err(), Denial::Revoked);
-        assert!(tokens.standing(token.id, 9).is_none());
+        assert!(tokens.standing(token.id, &proof, 9).is_none());
     }
 
     #[test]
@@ -445,10 +464,17 @@ mod tests {
             version: 7,
         });
         assert_eq!(tokens.unwritten(10), std::slice::from_ref(&revoked));
-        tokens.written(StoredToken {
-            token: revoked,
+        tokens.restore(StoredToken {
+            token: revoked.clone(),
             version: 8,
         });
+        assert_eq!(tokens.count_unwritten(), 0);
+        // An older row that was on its way meanwhile changes nothing.
+        tokens.restore(StoredToken {
+            token: old.clone(),
+            version: 7,
+        });
+        assert_eq!(tokens.get(old.id), Some(revoked));
         assert_eq!(tokens.count_unwritten(), 0);
         assert!(!tokens.retain_written(|id| id == old.id));
         assert!(tokens.retain_written(|_| false) && tokens.is_empty());

@@ -93,7 +93,7 @@ pub(in crate::http) fn of_path(
     };
     match &credential.shown {
         Shown::ClientKey(key) => Ok(SdkKey::Connection(Arc::clone(key))),
-        Shown::Token(_, TokenKind::Client) => Ok(SdkKey::Token(credential)),
+        Shown::Token(_, TokenKind::Client, _) => Ok(SdkKey::Token(credential)),
         // A secret of another kind has no business in an address.
         Shown::Token(..) => Err(GrowthbookError::UnknownKey),
     }

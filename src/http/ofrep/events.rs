@@ -26,7 +26,10 @@ use super::super::{
 };
 use crate::{
     clock,
-    model::{Snapshot, TokenId, token::verifier},
+    model::{
+        Snapshot, TokenId,
+        token::{Verifier, verifier},
+    },
 };
 
 /// The route, as clients are told it.
@@ -37,26 +40,21 @@ const WINDOW_MS: i64 = 12 * 3_600_000;
 /// Bytes kept of the code.
 const CODE_BYTES: usize = 16;
 
-/// The address of the event stream for a credential.
-pub(super) fn address(state: &HttpState, credential: &Credential, now_ms: i64) -> String {
+/// The address of the event stream for a credential: as long good as the secret that was shown for it.
+pub(super) fn address(credential: &Credential, now_ms: i64) -> String {
     let window = now_ms.div_euclid(WINDOW_MS);
-    let name = match &credential.shown {
-        Shown::Token(id, _) => format!("t.{id}"),
-        Shown::ClientKey(key) => format!("k.{}", URL_SAFE_NO_PAD.encode(key.key.as_bytes())),
+    let (name, key) = match &credential.shown {
+        Shown::Token(id, _, proof) => (format!("t.{id}"), *proof),
+        Shown::ClientKey(key) => {
+            let name = URL_SAFE_NO_PAD.encode(key.key.as_bytes());
+            (format!("k.{name}"), verifier(&key.key))
+        }
     };
-    let key = key_of(state, credential).unwrap_or_default();
     let code = URL_SAFE_NO_PAD.encode(code(&key, &name, window));
     format!("{PATH}?credential={name}.{window}.{code}")
 }
 
-fn key_of(state: &HttpState, credential: &Credential) -> Option<[u8; 32]> {
-    match &credential.shown {
-        Shown::Token(id, _) => state.reader.board().tokens().verifier_of(*id),
-        Shown::ClientKey(key) => Some(verifier(&key.key)),
-    }
-}
-
-fn code(key: &[u8; 32], name: &str, window: i64) -> [u8; CODE_BYTES] {
+fn code(key: &Verifier, name: &str, window: i64) -> [u8; CODE_BYTES] {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
     mac.update(format!("{PATH} {name} {window}").as_bytes());
     let bytes = mac.finalize().into_bytes();
@@ -73,25 +71,27 @@ fn owner(state: &HttpState, sent: &str, now_ms: i64) -> Option<Credential> {
     if parts.next().is_some() || !(now - 1..=now).contains(&window) {
         return None;
     }
+    let sent_code = URL_SAFE_NO_PAD.decode(sent_code).ok()?;
+    let is_made_with = |key: &Verifier| {
+        let expected = code(key, &format!("{kind}.{named}"), window);
+        bool::from(expected.as_slice().ct_eq(&sent_code))
+    };
     let board = state.reader.board();
-    let credential = match kind {
+    match kind {
         "t" => {
-            let pass = board.tokens().standing(TokenId::parse(named)?, now_ms)?;
-            Credential::of_pass(&pass)
+            let id = TokenId::parse(named)?;
+            let keys = board.tokens().verifiers_of(id, now_ms);
+            let proof = keys.into_iter().find(is_made_with)?;
+            let pass = board.tokens().standing(id, &proof, now_ms)?;
+            Some(Credential::of_pass(&pass))
         }
         "k" => {
             let key = String::from_utf8(URL_SAFE_NO_PAD.decode(named).ok()?).ok()?;
-            Credential::of_client_key(board.client_keys().find(&key)?)
+            let known = board.client_keys().find(&key)?;
+            is_made_with(&verifier(&key)).then(|| Credential::of_client_key(known))
         }
-        _ => return None,
-    };
-    let expected = code(
-        &key_of(state, &credential)?,
-        &format!("{kind}.{named}"),
-        window,
-    );
-    let sent_code = URL_SAFE_NO_PAD.decode(sent_code).ok()?;
-    bool::from(expected.as_slice().ct_eq(&sent_code)).then_some(credential)
+        _ => None,
+    }
 }
 
 fn event(snapshot: &Snapshot) -> String {

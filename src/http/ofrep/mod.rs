@@ -33,7 +33,7 @@ pub(super) async fn all(
         Err(failure) => return Ok(failure.respond(None)),
     };
     let flagged = Flagged::of(&state, credential).await?;
-    let address = events::address(&state, &flagged.credential, clock::now_ms());
+    let address = events::address(&flagged.credential, clock::now_ms());
     let tag = flagged.tag("ofrep", &question.attributes, &[address.as_bytes()]);
     if !is_elsewhere(&request, &flagged, &tag)
         && let Some(response) = flagged.known(request.headers(), &tag)

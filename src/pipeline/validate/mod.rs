@@ -247,14 +247,16 @@ pub fn experiments(
                 ("experiments", document.experiments.len()),
                 ("savedGroups", document.saved_groups.len()),
                 ("namespaces", document.namespaces.len()),
-                ("features", document.features.len()),
+                ("features", document.features.as_ref().map_or(0, Vec::len)),
             ],
         )?,
-        feature_projects: document
-            .features
-            .iter()
-            .map(|feature| (Arc::clone(&feature.id), Arc::clone(&feature.project)))
-            .collect(),
+        feature_projects: match &document.features {
+            Some(listed) => listed
+                .iter()
+                .map(|feature| (Arc::clone(&feature.id), Arc::clone(&feature.project)))
+                .collect(),
+            None => last_good.map_or_else(BTreeMap::new, |list| list.feature_projects.clone()),
+        },
         ..ExperimentList::default()
     };
     let namespaces = Namespaces::new(&document.namespaces);
