@@ -19,7 +19,10 @@ use super::{
     times::{rfc3339_ms, rfc3339_or_null},
 };
 use crate::{
-    actors::tokens::{Changed, MakeToken, RevokeToken, RotateToken, TokenError, TokenSpec},
+    actors::{
+        AskError,
+        tokens::{Changed, MakeToken, RevokeToken, RotateToken, TokenError, TokenSpec},
+    },
     clock,
     eval::Dialect,
     model::{Projects, Scope, Token, TokenId, TokenKind, Validity},
@@ -218,9 +221,7 @@ pub(super) async fn create(
     detached(async move {
         let target = format!("{} {}", spec.scope.environment, spec.kind.as_str());
         let made = shared.handles.tokens.ask(MakeToken(spec), LIMIT).await;
-        let made = made
-            .map_err(ApiError::from)
-            .and_then(|made| made.map_err(failure));
+        let made = outcome(made);
         let id = made.as_ref().ok().map(|made| made.token.id.to_string());
         let order = Order {
             action: CREATE,
@@ -262,12 +263,8 @@ pub(super) async fn rotate(
             .tokens
             .ask(RotateToken { id, grace }, LIMIT)
             .await;
-        let rotated = rotated
-            .map_err(ApiError::from)
-            .and_then(|done| done.map_err(failure));
-        order
-            .answer(&shared, &caller, StatusCode::OK, rotated)
-            .await
+        let done = outcome(rotated);
+        order.answer(&shared, &caller, StatusCode::OK, done).await
     })
     .await?
 }
@@ -294,12 +291,8 @@ pub(super) async fn revoke(
             .tokens
             .ask_again(RevokeToken { id }, LIMIT)
             .await;
-        let revoked = revoked
-            .map_err(ApiError::from)
-            .and_then(|done| done.map_err(failure));
-        order
-            .answer(&shared, &caller, StatusCode::OK, revoked)
-            .await
+        let done = outcome(revoked);
+        order.answer(&shared, &caller, StatusCode::OK, done).await
     })
     .await?
 }
@@ -360,6 +353,11 @@ fn said(reason: Option<String>) -> Result<Option<String>, ApiError> {
     reason
         .map(|reason| decisions::reason(Some(reason)))
         .transpose()
+}
+
+/// What the actor's answer to an order says.
+fn outcome(answered: Result<Result<Changed, TokenError>, AskError>) -> Result<Changed, ApiError> {
+    answered?.map_err(failure)
 }
 
 /// How a change that was not made is answered.

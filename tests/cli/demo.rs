@@ -3,12 +3,12 @@
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use tokio::time::timeout;
 
 use crate::{
     command,
     support::{
-        PATIENCE, client, eventually,
+        blocks::Blocks,
+        client, eventually,
         process::{Ended, Process, run},
         skipped,
     },
@@ -121,37 +121,25 @@ async fn every_line_works_when_it_is_pasted() {
 }
 
 /// The event stream of the demo, event by event.
-struct Events {
-    response: reqwest::Response,
-    text: String,
-}
+struct Events(Blocks);
 
 impl Events {
     async fn open(data: &str) -> Self {
-        let response = client().get(format!("{data}/v1/stream/demo")).send().await;
-        Self {
-            response: response.unwrap(),
-            text: String::new(),
-        }
+        let request = client().get(format!("{data}/v1/stream/demo"));
+        Self(Blocks::open(request, None).await)
     }
 
     /// The revision that the next event names.
     async fn next(&mut self) -> u64 {
         loop {
-            if let Some((event, rest)) = self.text.split_once("\n\n") {
-                let (event, rest) = (event.to_owned(), rest.to_owned());
-                self.text = rest;
-                let Some(data) = event.lines().find_map(|line| line.strip_prefix("data: ")) else {
-                    continue;
-                };
-                assert!(event.contains("event: revision"), "{event}");
-                let data: Value = serde_json::from_str(data).unwrap();
-                assert_eq!(data["environment"], "demo");
-                return data["revision"].as_u64().unwrap();
-            }
-            let chunk = timeout(PATIENCE, self.response.chunk()).await;
-            let chunk = chunk.expect("an event in time").unwrap().unwrap();
-            self.text.push_str(std::str::from_utf8(&chunk).unwrap());
+            let event = self.0.next().await.expect("the stream goes on");
+            let Some(data) = event.lines().find_map(|line| line.strip_prefix("data: ")) else {
+                continue;
+            };
+            assert!(event.contains("event: revision"), "{event}");
+            let data: Value = serde_json::from_str(data).unwrap();
+            assert_eq!(data["environment"], "demo");
+            return data["revision"].as_u64().unwrap();
         }
     }
 }

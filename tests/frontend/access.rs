@@ -5,7 +5,7 @@ use serde_json::json;
 use stitchd::cli::demo::upstream::{CLIENT_KEY, Fault, Route};
 
 use crate::{
-    stand::{Ask, BASE, METRICS, REGISTER, bed, get, post, start, token},
+    stand::{Ask, BASE, METRICS, REGISTER, bed, get, post, start},
     support::eventually,
 };
 
@@ -25,7 +25,7 @@ async fn a_token_is_taken_with_and_without_a_scheme() {
     let (app, secret) = start(&bed).await;
     let mut secrets = vec![secret, CLIENT_KEY.to_owned()];
     for kind in ["client", "server"] {
-        secrets.push(token(&app, &json!({ "kind": kind })).await.1);
+        secrets.push(app.token(&json!({ "kind": kind })).await.1);
     }
     for secret in &secrets {
         for shown in [
@@ -46,11 +46,11 @@ async fn a_token_is_taken_with_and_without_a_scheme() {
 async fn a_token_that_does_not_count_is_401_with_a_message() {
     let bed = bed();
     let (app, secret) = start(&bed).await;
-    let (id, revoked) = token(&app, &json!({"kind": "frontend"})).await;
+    let (id, revoked) = app.token(&json!({"kind": "frontend"})).await;
     let answer = app.admin_delete(&format!("/admin/tokens/{id}")).await;
     assert_eq!(answer.status, 200);
     let spec = json!({"kind": "frontend", "expires_in": "1ms"});
-    let (_, expired) = token(&app, &spec).await;
+    let (_, expired) = app.token(&spec).await;
     eventually("its time is over", async || {
         let status = get(BASE).by(&expired).of(&app).await.status;
         (status == 401).then_some(())
@@ -78,7 +78,7 @@ async fn before_the_first_load_it_is_503_and_never_a_status_that_has_clients_go_
     let bed = bed();
     bed.upstream.set_fault(Route::Features, Fault::Status(500));
     let app = bed.start().await;
-    let (_, secret) = token(&app, &json!({"kind": "frontend"})).await;
+    let (_, secret) = app.token(&json!({"kind": "frontend"})).await;
     for ask in [get(BASE), post(BASE, "{}"), get(BASE).having("*")] {
         assert_eq!(ask.by(&secret).of(&app).await.status, 503);
     }
@@ -105,7 +105,7 @@ async fn a_token_over_its_limit_is_429() {
     bed.extra = "[rate_limit]\nclasses = [{name = \"slow\", requests_per_second = 1}]".to_owned();
     let (app, secret) = start(&bed).await;
     let spec = json!({"kind": "frontend", "rate_class": "slow"});
-    let (_, slow) = token(&app, &spec).await;
+    let (_, slow) = app.token(&spec).await;
     for ask in everything() {
         let seen = eventually("the limit is reached", async || {
             let seen = ask.clone().by(&slow).of(&app).await;

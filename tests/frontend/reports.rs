@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    stand::{METRICS, PROJECT, REGISTER, bed, post, start, token},
+    stand::{METRICS, PROJECT, REGISTER, bed, post, start},
     support::{ENVIRONMENT, TestApp},
 };
 
@@ -73,7 +73,7 @@ async fn only_features_that_the_token_may_see_are_counted() {
     let bed = bed();
     let (app, _) = start(&bed).await;
     let spec = json!({"kind": "frontend", "projects": [PROJECT]});
-    let (_, scoped) = token(&app, &spec).await;
+    let (_, scoped) = app.token(&spec).await;
     let toggles = json!({"on": {"yes": 1, "no": 1}, "in-shop": {"yes": 7, "no": 0}});
     let seen = post(METRICS, &report(&toggles)).by(&scoped).of(&app).await;
     assert_eq!(seen.status, 202);

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::stand::{Ask, BASE, PROJECT, bed, get, post, publish, start, token};
+use crate::stand::{Ask, BASE, PROJECT, bed, get, post, publish, start};
 
 /// The same user, asked for in both ways.
 fn both() -> [Ask; 2] {
@@ -41,7 +41,7 @@ async fn the_tag_changes_with_configuration_context_and_token() {
     let bed = bed();
     let (app, secret) = start(&bed).await;
     let spec = json!({"kind": "frontend", "projects": [PROJECT]});
-    let (_, scoped) = token(&app, &spec).await;
+    let (_, scoped) = app.token(&spec).await;
     for ask in both() {
         let known = ask.clone().by(&secret).of(&app).await.tag().to_owned();
         let by_other = ask.clone().by(&scoped).having(&known).of(&app).await;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::stand::{BASE, METRICS, PROJECT, bed, get, post, start, token};
+use crate::stand::{BASE, METRICS, PROJECT, bed, get, post, start};
 
 #[tokio::test]
 async fn only_enabled_toggles_are_listed_with_their_values_as_text() {
@@ -88,7 +88,7 @@ async fn a_token_of_the_legacy_dialect_compares_texts_with_numbers() {
     let bed = bed();
     let (app, _) = start(&bed).await;
     let spec = json!({"kind": "frontend", "dialect": "legacy"});
-    let (_, secret) = token(&app, &spec).await;
+    let (_, secret) = app.token(&spec).await;
     for (age, is_listed) in [("20", true), ("17", false)] {
         let path = format!("{BASE}?properties[age]={age}");
         let seen = get(&path).by(&secret).of(&app).await;
@@ -168,7 +168,7 @@ async fn a_token_lists_what_its_projects_have() {
         (json!([PROJECT, "prj_x"]), vec!["in-shop"]),
         (json!(["prj_x"]), vec![]),
     ] {
-        let (_, scoped) = token(&app, &spec(projects.clone())).await;
+        let (_, scoped) = app.token(&spec(projects.clone())).await;
         let begins = match projects.as_array().unwrap().len() {
             1 => format!("{}:production.v2_", projects[0].as_str().unwrap()),
             _ => "[]:production.v2_".to_owned(),

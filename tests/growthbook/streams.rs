@@ -1,13 +1,12 @@
 //! The event streams of connections.
 
-use reqwest::Response;
 use serde_json::json;
 use stitchd::cli::demo::upstream::{CLIENT_KEY, Connection, experiment};
 use tokio::{io::AsyncWriteExt as _, net::TcpSocket, time::timeout};
 
 use crate::{
     stand::{ENCRYPTION_KEY, features, metric, start},
-    support::{Bed, PATIENCE, TestApp, eventually},
+    support::{Bed, PATIENCE, TestApp, blocks::Blocks, eventually},
 };
 
 /// One event as it was sent.
@@ -19,51 +18,21 @@ struct Event {
 }
 
 /// A stream that is read event by event.
-struct Stream {
-    response: Response,
-    text: String,
-}
+struct Stream(Blocks);
 
 impl Stream {
     async fn open(app: &TestApp, key: &str, last_id: Option<&str>) -> Self {
-        let mut request = app.http.get(format!("{}/sub/{key}", app.data));
-        if let Some(id) = last_id {
-            request = request.header("last-event-id", id);
-        }
-        let response = request.send().await.unwrap();
-        assert_eq!(response.status(), 200);
-        let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
-        assert_eq!(header("content-type"), "text/event-stream");
-        assert_eq!(header("cache-control"), "no-store");
-        assert_eq!(header("x-sse-support"), "enabled");
-        let mut stream = Self {
-            response,
-            text: String::new(),
-        };
-        assert_eq!(stream.block().await.as_deref(), Some("retry: 10000"));
-        stream
-    }
-
-    /// The next lines up to a blank one; `None` at the end of the stream.
-    async fn block(&mut self) -> Option<String> {
-        loop {
-            if let Some((block, rest)) = self.text.split_once("\n\n") {
-                let (block, rest) = (block.to_owned(), rest.to_owned());
-                self.text = rest;
-                return Some(block);
-            }
-            let chunk = timeout(PATIENCE, self.response.chunk())
-                .await
-                .expect("in time");
-            let chunk = chunk.unwrap()?;
-            self.text.push_str(std::str::from_utf8(&chunk).unwrap());
-        }
+        let request = app.http.get(format!("{}/sub/{key}", app.data));
+        let mut blocks = Blocks::open(request, last_id).await;
+        assert_eq!(blocks.response.headers()["x-sse-support"], "enabled");
+        assert_eq!(blocks.next().await.as_deref(), Some("retry: 10000"));
+        Self(blocks)
     }
 
     /// The next event; keep-alives are passed over.
     async fn event(&mut self) -> Event {
         loop {
-            let block = self.block().await.expect("the stream goes on");
+            let block = self.0.next().await.expect("the stream goes on");
             let mut event = Event::default();
             for line in block.lines() {
                 let (field, value) = line.split_once(':').unwrap();
@@ -152,7 +121,7 @@ async fn each_kind_of_connection_has_its_kind_of_event() {
     // A connection that is removed ends its streams.
     bed.upstream.remove_connection("sdk-remote");
     assert_eq!(app.poll().await["outcome"], "published");
-    while let Some(block) = remote.block().await {
+    while let Some(block) = remote.0.next().await {
         assert_eq!(block, "data: ", "nothing but keep-alives");
     }
     drop(encrypted);
@@ -186,14 +155,14 @@ async fn idle_streams_are_kept_open_and_end_at_the_stop() {
     let app = start(&bed, &[]).await;
     let mut stream = Stream::open(&app, CLIENT_KEY, None).await;
     for _ in 0..3 {
-        assert_eq!(stream.block().await.as_deref(), Some("data: "));
+        assert_eq!(stream.0.next().await.as_deref(), Some("data: "));
     }
     let limited = app
         .http
         .get(format!("{}/sub/{CLIENT_KEY}?events=0", app.data));
     assert_eq!(limited.send().await.unwrap().status(), 400);
     let stopped = tokio::spawn(app.stop());
-    while let Some(block) = stream.block().await {
+    while let Some(block) = stream.0.next().await {
         assert_eq!(block, "data: ");
     }
     timeout(PATIENCE, stopped)

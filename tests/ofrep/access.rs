@@ -4,7 +4,7 @@ use serde_json::json;
 use stitchd::cli::demo::upstream::CLIENT_KEY;
 
 use crate::{
-    stand::{Ask, Seen, all, bed, one, start, token},
+    stand::{Ask, Seen, all, bed, one, start},
     support::{TestApp, eventually},
 };
 
@@ -25,7 +25,7 @@ async fn every_kind_of_token_is_taken_in_either_header() {
     let (app, _) = start(&bed).await;
     let mut secrets = vec![CLIENT_KEY.to_owned()];
     for kind in ["client", "server", "frontend"] {
-        secrets.push(token(&app, &json!({ "kind": kind })).await.1);
+        secrets.push(app.token(&json!({ "kind": kind })).await.1);
     }
     for secret in &secrets {
         for (name, value) in [
@@ -63,7 +63,7 @@ async fn without_a_token_or_with_one_that_nobody_made_it_is_401() {
 async fn a_revoked_token_is_401_at_once() {
     let bed = bed();
     let (app, secret) = start(&bed).await;
-    let (id, revoked) = token(&app, &json!({"kind": "server"})).await;
+    let (id, revoked) = app.token(&json!({"kind": "server"})).await;
     assert_eq!(status(&app, &revoked).await, 200);
     let answer = app.admin_delete(&format!("/admin/tokens/{id}")).await;
     assert_eq!(answer.status, 200);
@@ -77,7 +77,7 @@ async fn an_expired_token_is_401() {
     let bed = bed();
     let (app, _) = start(&bed).await;
     let spec = json!({"kind": "client", "expires_in": "1ms"});
-    let (_, brief) = token(&app, &spec).await;
+    let (_, brief) = app.token(&spec).await;
     eventually("its time is over", async || {
         let seen = one("on").by(&brief).of(&app).await;
         (seen.status == 401).then_some(())
@@ -91,7 +91,7 @@ async fn an_expired_token_is_401() {
 async fn both_secrets_of_a_rotated_token_are_taken_until_the_old_ones_time_is_over() {
     let bed = bed();
     let (app, _) = start(&bed).await;
-    let (id, old) = token(&app, &json!({"kind": "frontend"})).await;
+    let (id, old) = app.token(&json!({"kind": "frontend"})).await;
     let rotate = async |grace: &str| {
         let path = format!("/admin/tokens/{id}/rotate");
         let body = json!({ "grace": grace }).to_string();

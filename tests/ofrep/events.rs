@@ -2,7 +2,6 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use reqwest::Response;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use stitchd::cli::demo::upstream::CLIENT_KEY;
@@ -10,8 +9,8 @@ use tokio::time::{Duration, timeout};
 
 use crate::{
     schema::check_event,
-    stand::{Ask, all, bed, publish, start, token},
-    support::{PATIENCE, TestApp},
+    stand::{Ask, all, bed, publish, start},
+    support::{TestApp, blocks::Blocks},
 };
 
 const PATH: &str = "/ofrep/v1/events";
@@ -23,50 +22,22 @@ struct Event {
     data: Value,
 }
 
-/// An open stream, read block by block.
-struct Stream {
-    response: Response,
-    text: String,
-}
+/// An open stream, read event by event.
+struct Stream(Blocks);
 
 impl Stream {
-    /// Opens the stream at an address, as an `EventSource` does.
+    /// Opens the stream at an address.
     async fn open(app: &TestApp, address: &str, last_id: Option<&str>) -> Self {
-        let mut request = app.http.get(format!("{}{address}", app.data));
-        if let Some(id) = last_id {
-            request = request.header("last-event-id", id);
-        }
-        let response = request.send().await.unwrap();
-        assert_eq!(response.status(), 200);
-        let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
-        assert_eq!(header("content-type"), "text/event-stream");
-        assert_eq!(header("cache-control"), "no-store");
-        let mut stream = Self {
-            response,
-            text: String::new(),
-        };
-        assert_eq!(stream.block().await.as_deref(), Some("retry: 3000"));
-        stream
-    }
-
-    /// The next lines up to a blank one; `None` at the end of the stream.
-    async fn block(&mut self) -> Option<String> {
-        loop {
-            if let Some((block, rest)) = self.text.split_once("\n\n") {
-                let (block, rest) = (block.to_owned(), rest.to_owned());
-                self.text = rest;
-                return Some(block);
-            }
-            let chunk = timeout(PATIENCE, self.response.chunk()).await;
-            let chunk = chunk.expect("in time").unwrap()?;
-            self.text.push_str(std::str::from_utf8(&chunk).unwrap());
-        }
+        let request = app.http.get(format!("{}{address}", app.data));
+        let mut blocks = Blocks::open(request, last_id).await;
+        assert_eq!(blocks.next().await.as_deref(), Some("retry: 3000"));
+        Self(blocks)
     }
 
     /// The next event, or the end; keep-alives are passed over.
     async fn event(&mut self) -> Option<Event> {
         loop {
-            let block = self.block().await?;
+            let block = self.0.next().await?;
             if block.starts_with(':') {
                 continue;
             }
@@ -173,8 +144,8 @@ fn address_of(secret: &str, owner: &str, windows_on: i64) -> String {
 async fn a_forged_or_expired_address_is_401() {
     let bed = bed();
     let (app, _) = start(&bed).await;
-    let (id, secret) = token(&app, &json!({"kind": "client"})).await;
-    let (other, _) = token(&app, &json!({"kind": "client"})).await;
+    let (id, secret) = app.token(&json!({"kind": "client"})).await;
+    let (other, _) = app.token(&json!({"kind": "client"})).await;
     let owner = format!("t.{id}");
     let own = address(&app, &secret).await;
     assert_eq!(own, address_of(&secret, &owner, 0));
@@ -205,7 +176,7 @@ async fn a_forged_or_expired_address_is_401() {
 async fn a_revocation_ends_open_streams_and_the_address() {
     let bed = bed();
     let (app, other) = start(&bed).await;
-    let (id, secret) = token(&app, &json!({"kind": "frontend"})).await;
+    let (id, secret) = app.token(&json!({"kind": "frontend"})).await;
     let address_of_revoked = address(&app, &secret).await;
     let mut stream = Stream::open(&app, &address_of_revoked, None).await;
     let mut stays = Stream::open(&app, &address(&app, &other).await, None).await;
@@ -224,7 +195,7 @@ async fn a_revocation_ends_open_streams_and_the_address() {
 async fn an_address_and_its_streams_last_as_long_as_the_secret_they_came_with() {
     let bed = bed();
     let (app, _) = start(&bed).await;
-    let (id, old) = token(&app, &json!({"kind": "client"})).await;
+    let (id, old) = app.token(&json!({"kind": "client"})).await;
     let before = address(&app, &old).await;
     let mut stream = Stream::open(&app, &before, None).await;
     assert!(stream.event().await.is_some());

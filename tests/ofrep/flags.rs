@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use stitchd::cli::demo::upstream::CLIENT_KEY;
 
 use crate::{
-    stand::{PROJECT, all, bed, one, publish, start, token},
+    stand::{PROJECT, all, bed, one, publish, start},
     support::ENVIRONMENT,
 };
 
@@ -120,7 +120,7 @@ async fn unknown_and_hidden_flags_are_not_found() {
     let bed = bed();
     let (app, secret) = start(&bed).await;
     let spec = json!({"kind": "frontend", "projects": [PROJECT]});
-    let (_, scoped) = token(&app, &spec).await;
+    let (_, scoped) = app.token(&spec).await;
     let absent = one("absent").by(&secret).of(&app).await;
     assert_eq!(absent.status, 404);
     assert_eq!(absent.json()["key"], "absent");

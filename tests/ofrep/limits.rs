@@ -4,7 +4,7 @@ use serde_json::json;
 use stitchd::cli::demo::upstream::{CLIENT_KEY, Fault, Route};
 
 use crate::{
-    stand::{all, bed, one, start, token},
+    stand::{all, bed, one, start},
     support::eventually,
 };
 
@@ -13,7 +13,7 @@ async fn before_the_first_load_it_is_503_and_then_it_works() {
     let bed = bed();
     bed.upstream.set_fault(Route::Features, Fault::Status(500));
     let app = bed.start().await;
-    let (_, secret) = token(&app, &json!({"kind": "client"})).await;
+    let (_, secret) = app.token(&json!({"kind": "client"})).await;
     for secret in [&secret, CLIENT_KEY] {
         for ask in [all(), one("on"), all().having("*")] {
             let seen = ask.by(secret).of(&app).await;
@@ -38,8 +38,8 @@ async fn a_token_that_asks_more_often_than_its_class_allows_is_429_by_itself() {
     bed.extra = "[rate_limit]\nclasses = [{name = \"slow\", requests_per_second = 1}]".to_owned();
     let (app, free) = start(&bed).await;
     let spec = json!({"kind": "client", "rate_class": "slow"});
-    let (_, slow) = token(&app, &spec).await;
-    let (_, other) = token(&app, &spec).await;
+    let (_, slow) = app.token(&spec).await;
+    let (_, other) = app.token(&spec).await;
     assert_eq!(all().by(&slow).of(&app).await.status, 200);
     for ask in [all(), one("on")] {
         let seen = eventually("the limit is reached", async || {

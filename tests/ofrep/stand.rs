@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     schema,
-    support::{Bed, ENVIRONMENT, TestApp},
+    support::{Bed, TestApp},
 };
 
 /// A project that some flags are in.
@@ -192,26 +192,13 @@ pub(crate) fn bed() -> Bed {
 pub(crate) async fn start(bed: &Bed) -> (TestApp, String) {
     let app = bed.start_loaded().await;
     app.until_polled().await;
-    let (_, secret) = token(&app, &json!({"kind": "client"})).await;
+    let (_, secret) = app.token(&json!({"kind": "client"})).await;
     (app, secret)
 }
 
-/// Makes a token for the tests' environment; gives its id and its secret.
-pub(crate) async fn token(app: &TestApp, spec: &Value) -> (String, String) {
-    let mut spec = spec.clone();
-    spec["environment"] = ENVIRONMENT.into();
-    app.token(&spec).await
-}
-
-/// Publishes a revision in which `news` has this value.
+/// Publishes a revision in which `news` has this value; gives its number.
 pub(crate) async fn publish(bed: &Bed, app: &TestApp, value: impl Into<Value>) -> u64 {
     bed.upstream
         .set_feature("news", json!({"defaultValue": value.into()}));
-    let before = app.revision();
-    crate::support::eventually("a poll publishes it", async || {
-        app.poll().await;
-        (app.revision() > before).then_some(())
-    })
-    .await;
-    app.revision()
+    app.poll_until_published().await
 }

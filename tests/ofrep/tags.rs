@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    stand::{Ask, PROJECT, all, bed, publish, start, token},
+    stand::{Ask, PROJECT, all, bed, publish, start},
     support::{Bed, TestApp, eventually},
 };
 
@@ -71,7 +71,7 @@ async fn the_tag_changes_with_context_and_token_and_not_with_the_spelling() {
     seen.push(tag(&app, &all().by(&secret)).await);
     for projects in [json!(["*"]), json!([PROJECT]), json!([PROJECT, "prj_x"])] {
         let spec = json!({"kind": "client", "projects": projects});
-        let (_, other) = token(&app, &spec).await;
+        let (_, other) = app.token(&spec).await;
         seen.push(tag(&app, &ask(&other)).await);
         let known = ask(&other).having(&own).of(&app).await;
         assert_eq!(known.status, 200, "{projects}");
@@ -136,7 +136,9 @@ async fn the_tag_is_the_same_on_every_replica() {
     let bed = bed();
     let (first, secret) = start(&bed).await;
     let (second, _dir) = second(&bed).await;
-    let (_, made) = token(&second, &json!({"kind": "frontend", "projects": [PROJECT]})).await;
+    let (_, made) = second
+        .token(&json!({"kind": "frontend", "projects": [PROJECT]}))
+        .await;
     for secret in [&secret, &made] {
         let seen = eventually("both replicas know the token", async || {
             let seen = [ask(secret).of(&first).await, ask(secret).of(&second).await];

@@ -18,6 +18,7 @@
     reason = "a test's doc is its name, and it fails by panicking"
 )]
 
+pub mod blocks;
 pub mod databases;
 pub mod disk;
 pub mod faketime;
@@ -276,8 +277,13 @@ impl TestApp {
         answer(request.send().await.unwrap()).await
     }
 
-    /// Makes a token as this body says; gives its id and its secret.
+    /// Makes a token as this body says, for the tests' environment unless it names another; gives its id and its secret.
     pub async fn token(&self, body: &Value) -> (String, String) {
+        let mut body = body.clone();
+        let environment = &mut body["environment"];
+        if environment.is_null() {
+            *environment = ENVIRONMENT.into();
+        }
         let made = self.admin_post("/admin/tokens", &body.to_string()).await;
         assert_eq!(made.status, 201, "{made:?}");
         let made = made.json();
@@ -292,6 +298,17 @@ impl TestApp {
             .await;
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.json()
+    }
+
+    /// Polls until another revision is published; gives its number.
+    pub async fn poll_until_published(&self) -> u64 {
+        let before = self.revision();
+        eventually("a poll publishes a revision", async || {
+            self.poll().await;
+            let revision = self.revision();
+            (revision > before).then_some(revision)
+        })
+        .await
     }
 
     pub async fn status(&self) -> Value {
