@@ -103,7 +103,7 @@ impl Program {
         self.line(name, |line| line["event"] == name).await
     }
 
-    /// Passes over what was said so far: what is waited for now comes after it.
+    /// Passes over the lines that are there: what is waited for now comes after them.
     pub fn pass(&mut self) {
         self.passed = self.process.out().len();
     }
