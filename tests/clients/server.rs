@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    stand::{FLAG, Stand, check, flags, pro_user, user},
+    stand::{FLAG, Stand, check, check_absence, flags, pro_user, user},
     support::programs::{Program, node},
 };
 
@@ -77,15 +77,6 @@ async fn an_unknown_token_and_an_absent_service_leave_it_with_its_defaults_until
     );
     assert!(client.count(|line| line["status"] == 401) > 0);
     drop(client);
-    let mut client = start(&stand, &stand.secret, &user()).unwrap();
-    check(&client.event("details").await, false, true);
-    let stopped = stand.stop().await;
-    client.tell(&json!({}));
-    let details = client.event("details").await;
-    assert_eq!(details["flags"][FLAG]["value"], "default");
-    let stand = stopped.start().await;
-    client.tell(&json!({}));
-    check(&client.event("details").await, false, true);
-    drop(client);
-    stand.app.stop().await;
+    let client = start(&stand, &stand.secret, &user()).unwrap();
+    check_absence(stand, client).await;
 }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Bed, ENVIRONMENT, TestApp, eventually,
+    programs::Program,
     proxy::{Proxy, Wire},
 };
 
@@ -197,4 +198,18 @@ pub(crate) fn check(details: &Value, is_pro: bool, reasons: bool) {
         assert_eq!(found["variant"], variant, "{key}");
         assert!(!reasons || found["reason"] == reason, "{key}: {found}");
     }
+}
+
+/// Holds a client of servers to this: with the service away its values are defaults, and right again once it is back.
+pub(crate) async fn check_absence(stand: Stand, mut client: Program) {
+    check(&client.event("details").await, false, true);
+    let stopped = stand.stop().await;
+    client.tell(&json!({}));
+    let details = client.event("details").await;
+    assert_eq!(details["flags"][FLAG]["value"], "default");
+    let stand = stopped.start().await;
+    client.tell(&json!({}));
+    check(&client.event("details").await, false, true);
+    drop(client);
+    stand.app.stop().await;
 }

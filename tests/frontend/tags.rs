@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::stand::{Ask, BASE, PROJECT, bed, get, post, publish, start};
+use crate::stand::{Ask, BASE, PROJECT, bed, get, post, start};
 
 /// The same user, asked for in both ways.
 fn both() -> [Ask; 2] {
@@ -46,7 +46,7 @@ async fn the_tag_changes_with_configuration_context_and_token() {
         let known = ask.clone().by(&secret).of(&app).await.tag().to_owned();
         let by_other = ask.clone().by(&scoped).having(&known).of(&app).await;
         assert_eq!(by_other.status, 200);
-        publish(&bed, &app, known.clone()).await;
+        bed.publish_news(&app, known.clone()).await;
         let seen = ask.by(&secret).having(&known).of(&app).await;
         assert_eq!(seen.status, 200);
         let payload = &seen.variant("news").unwrap()["payload"];

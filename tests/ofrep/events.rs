@@ -9,7 +9,7 @@ use tokio::time::{Duration, timeout};
 
 use crate::{
     schema::check_event,
-    stand::{Ask, all, bed, publish, start},
+    stand::{Ask, all, bed, start},
     support::{TestApp, blocks::Blocks},
 };
 
@@ -101,7 +101,7 @@ async fn an_event_comes_on_connecting_and_with_each_revision() {
     assert_eq!(first.id, app.revision());
     let mut tags = vec![first.data["etag"].clone()];
     for value in 1..4 {
-        let revision = publish(&bed, &app, value).await;
+        let revision = bed.publish_news(&app, value).await;
         let event = stream.event().await.unwrap();
         assert_eq!(event.id, revision);
         tags.push(event.data["etag"].clone());
@@ -118,7 +118,7 @@ async fn a_client_that_comes_back_is_told_what_it_missed_and_nothing_twice() {
     let address = address(&app, &secret).await;
     let known = app.revision().to_string();
     let mut current = Stream::open(&app, &address, Some(&known)).await;
-    let revision = publish(&bed, &app, 1).await;
+    let revision = bed.publish_news(&app, 1).await;
     // The first that it is told is the new one.
     assert_eq!(current.event().await.unwrap().id, revision);
     for last in [&known, "0", "odd", ""] {
@@ -186,7 +186,7 @@ async fn a_revocation_ends_open_streams_and_the_address() {
     let end = timeout(Duration::from_secs(1), stream.event()).await;
     assert_eq!(end.expect("within a second"), None);
     assert_eq!(refusal(&app, &address_of_revoked).await, 401);
-    let revision = publish(&bed, &app, 1).await;
+    let revision = bed.publish_news(&app, 1).await;
     assert_eq!(stays.event().await.unwrap().id, revision);
     app.stop().await;
 }
@@ -230,7 +230,7 @@ async fn a_refetch_is_304_only_where_the_event_named_what_is_served_here() {
         other => other.to_string(),
     };
     let old = text(&stream.event().await.unwrap(), "etag");
-    publish(&bed, &app, 1).await;
+    bed.publish_news(&app, 1).await;
     let event = stream.event().await.unwrap();
     let (tag, published) = (text(&event, "etag"), text(&event, "lastModified"));
     let later = (published.parse::<i64>().unwrap() + 1).to_string();

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use stitchd::cli::demo::upstream::CLIENT_KEY;
 
 use crate::{
-    stand::{PROJECT, all, bed, one, publish, start},
+    stand::{PROJECT, all, bed, one, start},
     support::ENVIRONMENT,
 };
 
@@ -142,7 +142,7 @@ async fn every_answer_names_the_revision_that_it_is_from() {
     let bed = bed();
     let (app, secret) = start(&bed).await;
     let before = all().by(&secret).of(&app).await.revision();
-    let after = publish(&bed, &app, 1).await;
+    let after = bed.publish_news(&app, 1).await;
     assert!(after > before);
     assert_eq!(all().by(&secret).of(&app).await.revision(), after);
     for key in ["news", "absent"] {

@@ -190,15 +190,5 @@ pub(crate) fn bed() -> Bed {
 
 /// The service, loaded, with a token that sees everything.
 pub(crate) async fn start(bed: &Bed) -> (TestApp, String) {
-    let app = bed.start_loaded().await;
-    app.until_polled().await;
-    let (_, secret) = app.token(&json!({"kind": "client"})).await;
-    (app, secret)
-}
-
-/// Publishes a revision in which `news` has this value; gives its number.
-pub(crate) async fn publish(bed: &Bed, app: &TestApp, value: impl Into<Value>) -> u64 {
-    bed.upstream
-        .set_feature("news", json!({"defaultValue": value.into()}));
-    app.poll_until_published().await
+    bed.start_with_token("client").await
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    stand::{Ask, PROJECT, all, bed, publish, start},
+    stand::{Ask, PROJECT, all, bed, start},
     support::{Bed, TestApp, eventually},
 };
 
@@ -89,7 +89,7 @@ async fn the_tag_changes_with_the_configuration() {
     let (app, secret) = start(&bed).await;
     let mut known = tag(&app, &ask(&secret)).await;
     for value in 1..4 {
-        publish(&bed, &app, value).await;
+        bed.publish_news(&app, value).await;
         let seen = ask(&secret).having(&known).of(&app).await;
         assert_eq!(seen.status, 200);
         assert_eq!(seen.flag("news")["value"], value);
@@ -104,7 +104,7 @@ async fn the_tag_changes_with_the_configuration() {
 async fn the_tag_is_the_same_after_a_restart() {
     let bed = bed();
     let (app, secret) = start(&bed).await;
-    publish(&bed, &app, 1).await;
+    bed.publish_news(&app, 1).await;
     let before = ask(&secret).of(&app).await;
     app.stop().await;
     let app = bed.start().await;

@@ -154,6 +154,21 @@ impl Bed {
         app.until_revision(1).await;
         app
     }
+
+    /// Starts the service, waits for the first poll's end, and makes a token of a kind that sees everything.
+    pub async fn start_with_token(&self, kind: &str) -> (TestApp, String) {
+        let app = self.start_loaded().await;
+        app.until_polled().await;
+        let (_, secret) = app.token(&serde_json::json!({ "kind": kind })).await;
+        (app, secret)
+    }
+
+    /// Publishes a revision in which the feature `news` has this value; gives its number.
+    pub async fn publish_news(&self, app: &TestApp, value: impl Into<Value>) -> u64 {
+        let feature = serde_json::json!({ "defaultValue": value.into() });
+        self.upstream.set_feature("news", feature);
+        app.poll_until_published().await
+    }
 }
 
 /// The store that a service with these settings has.
