@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use stitchd::cli::demo::upstream::{Fault, Shift};
+use stitchd::cli::demo::upstream::{CLIENT_KEY, Fault, Shift};
 
 use crate::support::storage::{BackupTrouble, DatabaseTrouble};
 
@@ -95,13 +95,13 @@ const TOO_LONG: Duration = Duration::from_millis(1500);
 /// `poll.max_body_bytes` here. Some times what is right, and no more: the upstream hashes each body on the readers' threads.
 pub(crate) const BODY_MAX: usize = 1_000_000;
 
-fn lies_about_everything() -> Vec<Trouble> {
+/// `elsewhere`: where nobody may be asked.
+fn lies_about_everything(elsewhere: &str) -> Vec<Trouble> {
     let slow = Fault::SlowBody {
         bytes_per_tick: 1,
         tick: Duration::from_millis(50),
     };
-    // Nobody may be asked there.
-    let elsewhere = Fault::Redirect("http://127.0.0.1:9/elsewhere".to_owned());
+    let elsewhere = Fault::Redirect(format!("{elsewhere}/api/features/{CLIENT_KEY}"));
     let bad = [
         ("never answers", Fault::Hang),
         ("too late", Fault::Delay(TOO_LONG)),
@@ -147,7 +147,7 @@ fn lies_about_parts() -> Vec<Trouble> {
     vec![
         lie("empty", Fault::EmptyFeatures, payload, frozen),
         lie("malformed", malformed, payload, frozen),
-        lie("encrypted", Fault::WrongEncryption, payload, frozen),
+        lie("wrong encryption", Fault::WrongEncryption, payload, frozen),
         lie("500", Fault::Status(500), payload, frozen),
         lie("empty", Fault::EmptyList, list, frozen),
         lie("500", Fault::Status(500), list, frozen),
@@ -175,6 +175,13 @@ fn of_database(backend: &str) -> Vec<Trouble> {
             ("locked", Locked),
             ("deleted", Deleted),
             ("full", Full),
+        ],
+        "mariadb" => vec![
+            ("gone", Gone),
+            ("hanging", Hanging),
+            ("slow", Slow),
+            ("cut mid-write", CutMidWrite),
+            ("locked", Locked),
         ],
         _ => vec![
             ("gone", Gone),
@@ -242,12 +249,14 @@ fn panics(actors: &[String]) -> Vec<Trouble> {
 }
 
 /// Everything that can happen to a service on this backend with these actors.
-pub(crate) fn all(backend: &str, actors: &[String]) -> Vec<Trouble> {
+///
+/// `elsewhere` is the address of a server that only redirects lead to.
+pub(crate) fn all(backend: &str, actors: &[String], elsewhere: &str) -> Vec<Trouble> {
     let plain = |name: &str, kind| Trouble {
         name: name.to_owned(),
         kind,
     };
-    let mut all = lies_about_everything();
+    let mut all = lies_about_everything(elsewhere);
     all.extend(lies_about_parts());
     all.push(plain("upstream: down", Kind::UpstreamDown));
     all.push(plain("upstream: bad items", Kind::BadItems));

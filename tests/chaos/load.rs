@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use reqwest::header::{ETAG, HeaderMap, IF_NONE_MATCH};
-use serde_json::Value;
+use serde_json::{Value, json};
 use stitchd::{cli::demo::upstream::CLIENT_KEY, http::ROUTES};
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -19,11 +19,13 @@ use crate::{
     seen::{Life, Read, Seen},
     streams,
     support::{ENVIRONMENT, client},
+    upstream::SEALED_KEY,
 };
 
+const DECIDE: &str = "/v1/decide";
 const READERS: usize = 3;
 /// Followers of each kind of stream.
-const FOLLOWERS: usize = 2;
+pub(crate) const FOLLOWERS: usize = 2;
 /// Units that decisions are asked for; few, so that the same answer is seen twice.
 const UNITS: usize = 5;
 /// Between two reads of one reader: leaves half a core to the service.
@@ -48,15 +50,12 @@ impl Load {
             tokio::spawn(reader.run(number, at.subscribe(), Arc::clone(&is_over)))
         });
         let mut tasks: Vec<JoinHandle<()>> = readers.collect();
-        for _ in 0..FOLLOWERS {
-            tasks.push(tokio::spawn(streams::follow_revisions(
-                at.subscribe(),
-                Arc::clone(seen),
-            )));
-            tasks.push(tokio::spawn(streams::follow_features(
-                at.subscribe(),
-                Arc::clone(seen),
-            )));
+        for number in 0..FOLLOWERS {
+            let (at_revisions, at_features) = (at.subscribe(), at.subscribe());
+            let revisions = streams::follow_revisions(at_revisions, Arc::clone(seen), number);
+            let features = streams::follow_features(at_features, Arc::clone(seen), number);
+            tasks.push(tokio::spawn(revisions));
+            tasks.push(tokio::spawn(features));
         }
         Self { tasks, is_over }
     }
@@ -82,8 +81,9 @@ impl Drop for Load {
 /// Every document that carries configuration.
 pub(crate) fn documents() -> Vec<String> {
     let probes = |route: &stitchd::http::Route| (route.probes)(ENVIRONMENT, CLIENT_KEY);
-    let paths: Vec<String> = ROUTES.iter().flat_map(probes).collect();
+    let mut paths: Vec<String> = ROUTES.iter().flat_map(probes).collect();
     assert!(paths.len() >= 5, "the route table has lost its probes");
+    paths.push(format!("/api/features/{SEALED_KEY}"));
     paths
 }
 
@@ -91,10 +91,26 @@ pub(crate) fn snapshot_path() -> String {
     format!("/v1/snapshot/{ENVIRONMENT}")
 }
 
+pub(crate) fn analytics_path() -> String {
+    format!("/api/v1/experiments?format=analytics&environment={ENVIRONMENT}")
+}
+
 /// The counter in a snapshot or a payload.
 pub(crate) fn counter_in(body: &[u8]) -> Option<u64> {
     let body: Value = serde_json::from_slice(body).ok()?;
     body["features"]["counter"]["defaultValue"].as_u64()
+}
+
+/// What every snapshot has, whatever the upstream says.
+fn check_snapshot(body: &Bytes) -> Result<(), String> {
+    let snapshot: Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    let features = &snapshot["features"];
+    let is_whole = features["counter"]["defaultValue"].is_u64()
+        && features["steady"]["defaultValue"] == "good"
+        && features["split"]["rules"][0]["variations"] == json!(["a", "b"]);
+    is_whole
+        .then_some(())
+        .ok_or_else(|| format!("not all of the features are there: {features}"))
 }
 
 struct Reader {
@@ -112,7 +128,7 @@ impl Reader {
         is_over: Arc<AtomicBool>,
     ) {
         let decisions = (0..UNITS).map(|unit| {
-            format!("/v1/decide?user_key=unit-{unit}&env={ENVIRONMENT}&experiments=split")
+            format!("{DECIDE}?user_key=unit-{unit}&env={ENVIRONMENT}&experiments=split")
         });
         let paths: Vec<String> = documents().into_iter().chain(decisions).collect();
         for round in number.. {
@@ -123,7 +139,8 @@ impl Reader {
                 return;
             };
             let (path, life) = (&paths[round % paths.len()], life.unwrap());
-            self.read(&life, path, round % 2 == 0).await;
+            let is_conditional = (round / paths.len()) % 2 == 1;
+            self.read(&life, path, is_conditional).await;
             tokio::time::sleep(REST).await;
         }
     }
@@ -145,7 +162,11 @@ impl Reader {
                     self.seen.fail(format!("{path}: {failure}"));
                 }
             }
-            Err(error) => self.seen.cut(life, &format!("{path}: {error:?}")),
+            // Whoever stops in order refuses connections, and answers what it has accepted.
+            Err(error) if life.is_killed() || error.is_connect() => {
+                self.seen.cut(life, &format!("{path}: {error:?}"));
+            }
+            Err(error) => self.seen.fail(format!("{path}: {error:?}")),
         }
     }
 
@@ -170,13 +191,21 @@ impl Reader {
         if let Some(tag) = tag {
             self.tags.insert(path.to_owned(), tag.to_owned());
         }
-        let has_counter = status == 200 && path == snapshot_path();
+        let is_snapshot = status == 200 && path == snapshot_path();
+        if is_snapshot {
+            check_snapshot(body)?;
+        }
+        if status == 200 && path.starts_with(DECIDE) {
+            let answer: Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+            self.seen
+                .note_assignments(path, answer["assignments"].clone());
+        }
         let read = Read {
             path,
             revision,
             etag: tag,
             body: (status == 200).then_some(&body[..]),
-            counter: has_counter.then(|| counter_in(body)).flatten(),
+            counter: is_snapshot.then(|| counter_in(body)).flatten(),
         };
         self.seen.note(life, &read);
         Ok(())

@@ -2,8 +2,11 @@
 //!
 //! Readers never rest: SDK payload, snapshot, consumers' documents, decisions, both kinds of event stream. Meanwhile the
 //! faults of `faults` come one after another, in an order that a printed seed decides: first one of each sort (`plan::Sort`),
-//! then the others. Random pairs of them follow until the time is over. What must hold is in `seen` (of each answer by itself
-//! and of all together) and in `drill` (of each fault).
+//! then the others. Pairs follow until the time is over: each trouble of the storage with a kill, then any two. What must hold
+//! is in `seen` (of each answer by itself and of all together) and in `drill` (of each fault).
+//!
+//! Operators and receivers have their part (`orders`): while each fault lasts a feature's value is forced, and each revision
+//! that is stored is told of by a webhook.
 //!
 //! | `STITCHD_CHAOS` | single faults | pairs |
 //! |---|---|---|
@@ -30,6 +33,7 @@ mod support;
 mod drill;
 mod faults;
 mod load;
+mod orders;
 mod plan;
 mod random;
 mod seen;
@@ -111,6 +115,13 @@ async fn nothing_that_breaks_reaches_a_reader_on_sqlite() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nothing_that_breaks_reaches_a_reader_on_postgres() {
     if let Some(backend) = on_server("postgres", "STITCHD_TEST_POSTGRES") {
+        break_everything(backend).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_that_breaks_reaches_a_reader_on_mariadb() {
+    if let Some(backend) = on_server("mariadb", "STITCHD_TEST_MARIADB") {
         break_everything(backend).await;
     }
 }

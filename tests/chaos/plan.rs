@@ -49,6 +49,19 @@ fn stronger(one: Effect, other: Effect) -> Effect {
     }
 }
 
+/// What must not be left to chance: each trouble of the storage while the process is killed and started anew.
+pub(crate) fn storage_away_at_start(troubles: &[Trouble]) -> Vec<[Trouble; 2]> {
+    let is_kill = |trouble: &&Trouble| matches!(trouble.kind, Kind::Signal(Signal::Kill));
+    let kill = troubles.iter().find(is_kill);
+    let kill = kill.expect("a kill is among the troubles");
+    let of_storage = troubles
+        .iter()
+        .filter(|trouble| matches!(trouble.kind, Kind::Database(_) | Kind::Backup(_)));
+    of_storage
+        .map(|trouble| [trouble.clone(), kill.clone()])
+        .collect()
+}
+
 /// Whether two troubles can be had at once, and something can then be promised.
 pub(crate) fn go_together(one: &Trouble, other: &Trouble) -> bool {
     match (&one.kind, &other.kind) {

@@ -3,18 +3,21 @@
 //! * No answer but 200 or 304. A connection may be cut or refused while a process ends that is meant to end, never else.
 //! * A revision has one content: the same bytes and tag of a route for every reader, in every life of the service.
 //! * The counter, which upstream only raises, never falls from one revision to the next.
-//! * What was ever read is not taken back by a restart, unless the log said that it is served without a durable copy.
+//! * What was ever read is not taken back by a restart, unless the log said that it is served without a durable copy, and
+//!   nothing has said since that everything is stored.
+//! * A unit has the same variation in every answer: nothing that happens here touches a split.
 
 use std::{
     collections::{BTreeMap, HashMap},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
 };
 
 use parking_lot::Mutex;
+use serde_json::Value;
 
 use crate::support::ENVIRONMENT;
 
@@ -26,13 +29,39 @@ pub(crate) struct Life {
     pub(crate) data: Arc<str>,
     /// The revision that it must not be behind of.
     pub(crate) floor: u64,
-    /// Set before a signal is sent: from then on connections may break.
-    pub(crate) is_ending: Arc<AtomicBool>,
+    /// One of [`RUNNING`], [`STOPPING`] and [`KILLED`].
+    end: Arc<AtomicU8>,
 }
 
+const RUNNING: u8 = 0;
+/// New connections may be refused, and streams end.
+const STOPPING: u8 = 1;
+/// Every connection may break.
+const KILLED: u8 = 2;
+
 impl Life {
+    pub(crate) fn new(number: u64, data: Arc<str>, floor: u64) -> Self {
+        let end = Arc::new(AtomicU8::new(RUNNING));
+        Self {
+            number,
+            data,
+            floor,
+            end,
+        }
+    }
+
+    /// To be called before the signal is sent.
+    pub(crate) fn ends(&self, is_killed: bool) {
+        let end = if is_killed { KILLED } else { STOPPING };
+        self.end.store(end, Ordering::SeqCst);
+    }
+
     pub(crate) fn is_ending(&self) -> bool {
-        self.is_ending.load(Ordering::SeqCst)
+        self.end.load(Ordering::SeqCst) != RUNNING
+    }
+
+    pub(crate) fn is_killed(&self) -> bool {
+        self.end.load(Ordering::SeqCst) == KILLED
     }
 }
 
@@ -59,6 +88,12 @@ struct Inner {
     /// Of the process that runs; notes of an earlier one come too late.
     life: u64,
     revisions: BTreeMap<u64, Revision>,
+    /// Up to here every revision is owed, whatever a log says.
+    stored_to: u64,
+    /// What each follower was told last, by path and number.
+    followed: BTreeMap<(String, usize), u64>,
+    /// What each unit was given, by the question.
+    assigned: HashMap<String, Value>,
     reads: usize,
     events: usize,
     cut: usize,
@@ -93,8 +128,33 @@ impl Seen {
         }
     }
 
-    pub(crate) fn note_event(&self) {
-        self.0.lock().events += 1;
+    /// A follower of a stream was told of this.
+    pub(crate) fn note_event(&self, path: &str, follower: usize, value: u64) {
+        let mut inner = self.0.lock();
+        inner.events += 1;
+        inner.followed.insert((path.to_owned(), follower), value);
+    }
+
+    /// What the followers of a stream were told last.
+    pub(crate) fn followed(&self, path: &str) -> Vec<u64> {
+        let inner = self.0.lock();
+        let of_path = inner.followed.iter().filter(|((of, _), _)| of == path);
+        of_path.map(|(_, value)| *value).collect()
+    }
+
+    /// A unit was given these assignments.
+    pub(crate) fn note_assignments(&self, question: &str, assignments: Value) {
+        let mut inner = self.0.lock();
+        let known = inner.assigned.entry(question.to_owned());
+        let known = known.or_insert_with(|| assignments.clone()).clone();
+        if known != assignments {
+            inner.fail(format!("{question}: {assignments} after {known}"));
+        }
+    }
+
+    /// The service has said that everything is stored that was served up to here.
+    pub(crate) fn stored_to(&self, revision: u64) {
+        self.0.lock().stored_to = revision;
     }
 
     /// A connection ended although nobody ended the process, or an answer was none of those that may be.
@@ -119,7 +179,7 @@ impl Seen {
         for line in log {
             let before = line.split_once(&mark).map(|(before, _)| before);
             let number = before.and_then(|before| before.rsplit_once("revision ")?.1.parse().ok());
-            if let Some(number) = number {
+            if let Some(number) = number.filter(|number| *number > inner.stored_to) {
                 let gone: Option<Revision> = inner.revisions.remove(&number);
                 inner.given_up += usize::from(gone.is_some());
             }

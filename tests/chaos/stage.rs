@@ -1,26 +1,20 @@
 //! The service as a process, what it depends on, and what is asked of it.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::PathBuf,
-    process::Stdio,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{collections::BTreeMap, fs, path::PathBuf, process::Stdio, sync::Arc};
 
 use serde_json::Value;
+use stitchd::cli::demo::upstream::{CLIENT_KEY, Upstream};
 use tokio::sync::watch;
 
 use crate::{
     faults::{BODY_MAX, Kind, Signal, Trouble},
-    load::{Load, counter_in, documents, snapshot_path},
+    load::{Load, analytics_path, counter_in, documents, snapshot_path},
+    orders::{self, Forced},
     seen::{Life, Seen},
     support::{
-        Answer, Bed, SOURCE, answer, client, eventually,
+        Answer, Bed, ENVIRONMENT, SOURCE, answer, client, eventually,
         process::{Process, command},
+        receiver::Receiver,
         skipped,
         storage::{Disk, Storage},
     },
@@ -29,12 +23,14 @@ use crate::{
 };
 
 /// Settings that differ from those of the bed: polled all the time, and every retry soon.
-const CHANGES: [(&str, &str); 3] = [
+const CHANGES: [(&str, &str); 4] = [
     (
         "\"1h\"",
         "\"250ms\"\n            poll.failure_backoff_max = \"500ms\"",
     ),
     ("/backup\"", "/backups/backup\""),
+    // All of a long run are looked at when it is over.
+    ("[backup]", "keep_revisions = 10000\n            [backup]"),
     (
         "[[sources]]",
         "[sticky_buckets]\n            engine = \"database\"\n            [[sources]]",
@@ -51,11 +47,16 @@ pub(crate) struct Stage {
     pub(crate) storage: Storage,
     pub(crate) bed: Bed,
     folder: PathBuf,
+    /// Told of every revision that is stored.
+    pub(crate) hook: Receiver,
+    /// Where only redirects lead to.
+    pub(crate) elsewhere: Upstream,
+    pub(crate) forced: Forced,
     admin: String,
     data: Arc<str>,
     at: watch::Sender<Option<Life>>,
     pub(crate) seen: Arc<Seen>,
-    http: reqwest::Client,
+    pub(crate) http: reqwest::Client,
     /// What the upstream's counter is.
     pub(crate) counter: u64,
     /// Of the processes that have ended.
@@ -68,6 +69,8 @@ impl Stage {
         let mut bed = Bed::new();
         upstream::fill(&bed);
         let storage = Storage::new(backend, &mut bed, Disk::Small).await;
+        let hook = Receiver::start().await;
+        bed.extra = orders::publish(&hook.url());
         let folder = settings(&bed);
         let process = serve(&folder);
         let mut stage = Self {
@@ -76,6 +79,9 @@ impl Stage {
             storage,
             bed,
             folder,
+            hook,
+            elsewhere: Upstream::start(0).unwrap(),
+            forced: Forced::default(),
             admin: String::new(),
             data: Arc::from(""),
             at: watch::Sender::new(None),
@@ -141,12 +147,8 @@ impl Stage {
     /// Lets the readers in.
     fn enter(&self, log: &[String]) {
         let (number, floor) = self.seen.begin_life(log);
-        self.at.send_replace(Some(Life {
-            number,
-            data: Arc::clone(&self.data),
-            floor,
-            is_ending: Arc::new(AtomicBool::new(false)),
-        }));
+        let life = Life::new(number, Arc::clone(&self.data), floor);
+        self.at.send_replace(Some(life));
     }
 
     /// Ends the process while it is read from, and starts it anew.
@@ -159,7 +161,7 @@ impl Stage {
     async fn leave(&mut self, signal: Signal) -> Vec<String> {
         self.polls_before = self.polls().await;
         if let Some(life) = self.at.borrow().as_ref() {
-            life.is_ending.store(true, Ordering::SeqCst);
+            life.ends(signal == Signal::Kill);
         }
         match signal {
             Signal::Kill => self.process.kill(),
@@ -218,7 +220,11 @@ impl Stage {
         face
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(crate) fn admin(&self) -> &str {
+        &self.admin
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         let url = format!("{}{path}", self.data);
         answer(self.http.get(url).send().await.unwrap()).await
     }
@@ -227,7 +233,26 @@ impl Stage {
         counter_in(&self.get(&snapshot_path()).await.body).unwrap()
     }
 
-    /// Polls until the newest of upstream's news are served.
+    pub(crate) async fn served_revision(&self) -> u64 {
+        let status = self.status().await;
+        let environment = &status["environments"][ENVIRONMENT];
+        environment["revision"].as_u64().unwrap()
+    }
+
+    /// Polls until the newest of the experiments' news are served.
+    pub(crate) async fn until_list_is_up_to_date(&self, what: &str) {
+        let news = upstream::hypothesis(self.counter);
+        let news = format!("\"{news}\"");
+        eventually(&format!("{what}: an experiment says {news}"), async || {
+            self.poll().await;
+            let served = self.get(&analytics_path()).await;
+            let served = String::from_utf8(served.body.to_vec()).unwrap();
+            served.contains(&news).then_some(())
+        })
+        .await;
+    }
+
+    /// Polls until the newest of the features' news are served.
     pub(crate) async fn until_up_to_date(&self, what: &str) {
         eventually(
             &format!("{what}: the counter is {}", self.counter),
@@ -260,6 +285,7 @@ impl Stage {
 
     /// Waits until nothing is wrong any more and nothing is left to write.
     pub(crate) async fn until_whole(&self, what: &str) {
+        let served = self.served_revision().await;
         let mut last = Value::Null;
         let is_whole = async || {
             last = self.status().await;
@@ -269,10 +295,11 @@ impl Stage {
                 && last["database"]["up"] == true
                 && last["backup"]["up"] == true
                 && last["queues"]["store_pending"] == 0
-                && last["sources"][SOURCE]["last_outcome"] != "failed";
+                && is_well(&last["sources"][SOURCE]);
             is_whole.then_some(())
         };
         eventually(&format!("{what}: everything is well again"), is_whole).await;
+        self.seen.stored_to(served);
         let url = format!("{}/readyz", self.admin);
         assert_eq!(
             self.http.get(url).send().await.unwrap().status(),
@@ -290,10 +317,10 @@ impl Stage {
         polls
     }
 
-    /// Resident memory of the process.
+    /// The most resident memory that the process has had.
     pub(crate) fn rss_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         line.unwrap()
             .split_whitespace()
             .next()
@@ -309,7 +336,8 @@ impl Stage {
         if !failures.is_empty() {
             let log = self.process.log();
             let tail = log[log.len().saturating_sub(40)..].join("\n");
-            panic!("{what}: {failures:#?}\nthe log ends with\n{tail}");
+            // CI looks for these words: such a failure has no second chance.
+            panic!("given to a reader, {what}: {failures:#?}\nthe log ends with\n{tail}");
         }
         if let Some(load) = &self.load {
             load.check();
@@ -324,13 +352,22 @@ impl Stage {
     }
 }
 
+/// Whether the last poll brought everything, and nothing of it was held.
+fn is_well(source: &Value) -> bool {
+    let is_taken = ["published", "unchanged"].map(Value::from);
+    is_taken.contains(&source["last_outcome"]) && source["last_error"].is_null()
+}
+
 fn settings(bed: &Bed) -> PathBuf {
     let limit = format!("max_body_bytes = {BODY_MAX}");
     let mut text = bed.toml().replacen("max_body_bytes = 8000000", &limit, 1);
     assert!(text.contains(&limit), "the settings have lost their limit");
-    for (old, new) in CHANGES {
-        assert!(text.contains(old), "the settings have lost `{old}`");
-        text = text.replacen(old, new, 1);
+    let key = format!("client_key = \"{CLIENT_KEY}\"");
+    let connections = (key, upstream::connections());
+    let changes = CHANGES.map(|(old, new)| (old.to_owned(), new.to_owned()));
+    for (old, new) in changes.into_iter().chain([connections]) {
+        assert!(text.contains(&old), "the settings have lost `{old}`");
+        text = text.replacen(&old, &new, 1);
     }
     let folder = bed.dir.path().join("settings");
     fs::create_dir_all(&folder).unwrap();

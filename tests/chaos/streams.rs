@@ -12,10 +12,23 @@ use crate::{
     support::{ENVIRONMENT, PATIENCE},
 };
 
+/// Tells revisions.
+pub(crate) fn revisions() -> String {
+    format!("/v1/stream/{ENVIRONMENT}")
+}
+
+/// Tells SDKs their features, and with them the counter.
+pub(crate) fn features() -> String {
+    format!("/sub/{CLIENT_KEY}")
+}
+
 /// Follows `/v1/stream`, life after life.
-pub(crate) async fn follow_revisions(at: watch::Receiver<Option<Life>>, seen: Arc<Seen>) {
-    let path = format!("/v1/stream/{ENVIRONMENT}");
-    follow(at, &seen, &path, |life, event, last| {
+pub(crate) async fn follow_revisions(
+    at: watch::Receiver<Option<Life>>,
+    seen: Arc<Seen>,
+    follower: usize,
+) {
+    follow(at, &seen, (&revisions(), follower), |life, event, last| {
         let data: Value = serde_json::from_str(&event.data).map_err(|error| error.to_string())?;
         let revision = data["revision"].as_u64().ok_or("no revision")?;
         if revision < life.floor {
@@ -30,9 +43,12 @@ pub(crate) async fn follow_revisions(at: watch::Receiver<Option<Life>>, seen: Ar
 }
 
 /// Follows `/sub` as SDKs do, life after life.
-pub(crate) async fn follow_features(at: watch::Receiver<Option<Life>>, seen: Arc<Seen>) {
-    let path = format!("/sub/{CLIENT_KEY}");
-    follow(at, &seen, &path, |_, event, last| {
+pub(crate) async fn follow_features(
+    at: watch::Receiver<Option<Life>>,
+    seen: Arc<Seen>,
+    follower: usize,
+) {
+    follow(at, &seen, (&features(), follower), |_, event, last| {
         let counter = counter_in(event.data.as_bytes()).ok_or("no counter")?;
         if last.is_some_and(|last| last > counter) {
             return Err(format!("counter {counter} after {last:?}"));
@@ -70,7 +86,7 @@ impl Event {
 async fn follow(
     mut at: watch::Receiver<Option<Life>>,
     seen: &Seen,
-    path: &str,
+    (path, follower): (&str, usize),
     number: impl Fn(&Life, &Event, Option<u64>) -> Result<u64, String>,
 ) {
     // No limit on the whole: a stream does not end. Keep-alive comments come every 15 s.
@@ -84,8 +100,12 @@ async fn follow(
             return;
         };
         let life = life.unwrap();
-        let check = |event: &Event, last| number(&life, event, last);
-        match read_on(&http, &format!("{}{path}", life.data), seen, check).await {
+        let check = |event: &Event, last| {
+            let value = number(&life, event, last)?;
+            seen.note_event(path, follower, value);
+            Ok(value)
+        };
+        match read_on(&http, &format!("{}{path}", life.data), check).await {
             Ok(()) => seen.cut(&life, &format!("{path} has ended")),
             Err(failure) => {
                 let failure = format!("{path}: {failure}");
@@ -110,7 +130,6 @@ async fn follow(
 async fn read_on(
     http: &reqwest::Client,
     url: &str,
-    seen: &Seen,
     number: impl Fn(&Event, Option<u64>) -> Result<u64, String>,
 ) -> Result<(), String> {
     let broken = |error: reqwest::Error| format!("{error:?}");
@@ -126,7 +145,6 @@ async fn read_on(
             let block = String::from_utf8_lossy(&block);
             if let Some(event) = Event::read(block.trim_end()) {
                 last = Some(number(&event, last).map_err(|wrong| format!("wrong: {wrong}"))?);
-                seen.note_event();
             }
         }
     }

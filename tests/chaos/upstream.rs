@@ -1,7 +1,9 @@
 //! The upstream's part: lies, absence, bad items, and what it really has.
 
 use serde_json::{Value, json};
-use stitchd::cli::demo::upstream::{Fault, Route, experiment, many_experiments, many_features};
+use stitchd::cli::demo::upstream::{
+    CLIENT_KEY, Connection, Fault, Route, experiment, many_experiments, many_features,
+};
 
 use crate::{
     faults::{Kind, Lie, Of},
@@ -10,6 +12,12 @@ use crate::{
 
 /// More than a page: only then can a list shift while it is read.
 const EXPERIMENTS: usize = 110;
+/// Of a connection whose payload is encrypted.
+pub(crate) const SEALED_KEY: &str = "sdk-sealed";
+/// 16 bytes in base64: what it is encrypted with.
+const SEAL: &str = "MDEyMzQ1Njc4OWFiY2RlZg==";
+/// The feature whose value operators force.
+pub(crate) const FORCED: &str = "forced";
 const STEADY: &str = "steady";
 
 /// What the upstream has before anything is said about it.
@@ -17,8 +25,25 @@ pub(crate) fn fill(bed: &Bed) {
     bed.upstream.set_features(many_features(5, 2));
     bed.upstream.set_feature(STEADY, steady());
     bed.upstream.set_feature("split", split());
+    bed.upstream.set_feature(FORCED, json!({"defaultValue": 0}));
+    bed.upstream.add_connection(Connection {
+        encryption_key: Some(SEAL.to_owned()),
+        ..Connection::new(SEALED_KEY)
+    });
     bed.upstream.set_experiments(experiments());
     change(bed, 1);
+}
+
+/// For the source's settings: both connections.
+pub(crate) fn connections() -> String {
+    format!(
+        "connections = [{{ key = \"{CLIENT_KEY}\" }}, {{ key = \"{SEALED_KEY}\", decryption_key = \"{SEAL}\" }}]"
+    )
+}
+
+/// What an experiment says after [`change`] to this value.
+pub(crate) fn hypothesis(value: u64) -> String {
+    format!("It is {value}.")
 }
 
 fn experiments() -> Vec<Value> {
@@ -45,7 +70,7 @@ pub(crate) fn change(bed: &Bed, value: u64) {
     bed.upstream
         .set_feature("counter", json!({ "defaultValue": value }));
     bed.upstream.update_experiment("moving", |experiment| {
-        experiment["hypothesis"] = json!(format!("It is {value}."));
+        experiment["hypothesis"] = hypothesis(value).into();
     });
 }
 

@@ -163,7 +163,11 @@ impl Storage {
             | DatabaseTrouble::CutMidWrite => self.wire(Wire::Pass),
             DatabaseTrouble::Locked => {
                 let held = self.held.take().unwrap();
-                held.execute_unprepared("ROLLBACK").await.unwrap();
+                let end = match self.backend.name {
+                    "mariadb" => "UNLOCK TABLES",
+                    _ => "ROLLBACK",
+                };
+                held.execute_unprepared(end).await.unwrap();
                 held.close().await.unwrap();
             }
             DatabaseTrouble::ReadOnly if self.backend.name == "sqlite" => {
@@ -262,10 +266,10 @@ impl Storage {
 
     async fn lock(&mut self) {
         let connection = self.connect().await;
-        let statements: &[&str] = if self.backend.name == "sqlite" {
-            &["BEGIN EXCLUSIVE"]
-        } else {
-            &["BEGIN", "LOCK TABLE revisions IN ACCESS EXCLUSIVE MODE"]
+        let statements: &[&str] = match self.backend.name {
+            "sqlite" => &["BEGIN EXCLUSIVE"],
+            "mariadb" => &["LOCK TABLES revisions WRITE"],
+            _ => &["BEGIN", "LOCK TABLE revisions IN ACCESS EXCLUSIVE MODE"],
         };
         for statement in statements {
             connection.execute_unprepared(statement).await.unwrap();
