@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf, process::Stdio, sync::Arc};
 
 use serde_json::Value;
 use stitchd::cli::demo::upstream::{CLIENT_KEY, Upstream};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     faults::{BODY_MAX, Kind, Signal, Trouble},
@@ -12,7 +12,7 @@ use crate::{
     orders::{self, Forced},
     seen::{Life, Seen},
     support::{
-        Answer, Bed, ENVIRONMENT, SOURCE, answer, client, eventually,
+        Answer, Bed, ENVIRONMENT, PATIENCE, SOURCE, answer, client, eventually,
         process::{Process, command},
         receiver::Receiver,
         skipped,
@@ -286,19 +286,19 @@ impl Stage {
     /// Waits until nothing is wrong any more and nothing is left to write.
     pub(crate) async fn until_whole(&self, what: &str) {
         let served = self.served_revision().await;
-        let mut last = Value::Null;
-        let is_whole = async || {
-            last = self.status().await;
-            let is_up = |actor: &Value| actor["up"] == true;
-            let are_up = last["actors"].as_object()?.values().all(is_up);
-            let is_whole = are_up
-                && last["database"]["up"] == true
-                && last["backup"]["up"] == true
-                && last["queues"]["store_pending"] == 0
-                && is_well(&last["sources"][SOURCE]);
-            is_whole.then_some(())
-        };
-        eventually(&format!("{what}: everything is well again"), is_whole).await;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let status = self.status().await;
+            if is_whole(&status) {
+                break;
+            }
+            if Instant::now() >= deadline {
+                self.check(what);
+                let log = self.tail_of_log();
+                panic!("{what}: it does not get well: {status:#}\nthe log ends with\n{log}");
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
         self.seen.stored_to(served);
         let url = format!("{}/readyz", self.admin);
         assert_eq!(
@@ -334,8 +334,7 @@ impl Stage {
     pub(crate) fn check(&self, what: &str) {
         let failures = self.seen.failures();
         if !failures.is_empty() {
-            let log = self.process.log();
-            let tail = log[log.len().saturating_sub(40)..].join("\n");
+            let tail = self.tail_of_log();
             // CI looks for these words: such a failure has no second chance.
             panic!("given to a reader, {what}: {failures:#?}\nthe log ends with\n{tail}");
         }
@@ -344,12 +343,27 @@ impl Stage {
         }
     }
 
+    fn tail_of_log(&self) -> String {
+        let log = self.process.log();
+        log[log.len().saturating_sub(40)..].join("\n")
+    }
+
     /// Ends the readers, and the process in order.
     pub(crate) async fn stop(&mut self) {
         self.load = None;
         self.process.signal("TERM");
         assert_eq!(self.process.ended().await.code(), Some(0));
     }
+}
+
+/// Whether nothing is wrong any more and nothing is left to write.
+fn is_whole(status: &Value) -> bool {
+    let mut actors = status["actors"].as_object().unwrap().values();
+    actors.all(|actor| actor["up"] == true)
+        && status["database"]["up"] == true
+        && status["backup"]["up"] == true
+        && status["queues"]["store_pending"] == 0
+        && is_well(&status["sources"][SOURCE])
 }
 
 /// Whether the last poll brought everything, and nothing of it was held.

@@ -58,6 +58,8 @@ impl Scene {
         let mut bed = Bed::new();
         // A revision is larger than any other statement.
         bed.upstream.set_features(many_features(60, 3));
+        let forced = json!({ "defaultValue": 0 });
+        bed.upstream.set_feature("forced", forced);
         let storage = Storage::new(backend, &mut bed, disk).await;
         let mut text = bed.toml();
         let own = [
@@ -114,6 +116,16 @@ impl Scene {
         self.start().await;
         self.process().logged("published revision 1 ").await;
         self.until_written().await;
+    }
+
+    /// An operator forces a feature's value.
+    async fn force(&self, value: u64) {
+        let order =
+            json!({"kind": "feature", "key": "forced", "value": value, "reason": "it broke"});
+        let url = format!("{}/admin/environments/{ENVIRONMENT}/overrides", self.admin);
+        let sent = self.http.post(url).body(order.to_string());
+        let sent = sent.header("content-type", "application/json").send();
+        assert_eq!(sent.await.unwrap().status(), 201);
     }
 
     fn process(&mut self) -> &mut Process {

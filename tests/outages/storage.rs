@@ -189,10 +189,14 @@ async fn a_database_file_that_is_read_only() {
 async fn a_database_file_that_is_deleted() {
     let mut scene = Scene::new(sqlite(), &[]).await;
     scene.start_loaded().await;
+    scene.force(1).await;
+    scene.until_written().await;
     scene.storage.break_database(DatabaseTrouble::Deleted).await;
     scene.publish().await;
     assert_over(&mut scene, "database").await;
     scene.publish().await;
+    // The one before was written into another file.
+    scene.force(2).await;
     scene.until_written().await;
     let served = scene.face().await;
     assert_two_lines(&mut scene, "database", "failed").await;

@@ -108,7 +108,7 @@ impl StoreContext {
         self.metrics.database_read("decisions");
         let database = self.store.database();
         for (name, version) in database.registers_versions().await? {
-            if version > self.memory.registers_version(&name) {
+            if version != self.memory.registers_version(&name) {
                 let found = database.load_registers(&name).await?;
                 self.take_in(&name.into(), found);
             }

@@ -22,7 +22,7 @@ pub(in crate::actors::store) struct UnwrittenRegisters {
 impl StoreMemory {
     /// Takes in what was read from the store; `true` when there was news in it.
     ///
-    /// The flags say of each half whether it holds exactly this.
+    /// The flags say of each half whether it holds exactly this; the version counts as the database's if it does.
     pub(in crate::actors::store) fn restore_registers(
         &self,
         environment: &Arc<str>,
@@ -36,7 +36,12 @@ impl StoreMemory {
         let known = known.or_insert_with(empty);
         let theirs = found.registers.clone();
         let is_news = known.value.registers.merge(found.registers);
-        known.value.version = known.value.version.max(found.version);
+        known.value.version = if in_database {
+            // Lower than before, or none, where the database was lost and made anew: a write names what is there.
+            found.version
+        } else {
+            known.value.version.max(found.version)
+        };
         let is_same = known.value.registers == theirs;
         known.in_database = is_same && in_database;
         // Nothing was said of the backup where only the database was asked: what is news is not in it.
