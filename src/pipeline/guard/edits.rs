@@ -26,7 +26,7 @@ pub(super) fn findings(
     // An experiment may stand in the list and in several rules; it is reported once.
     let mut found: BTreeMap<(String, Guard), Trip> = BTreeMap::new();
     for (old, new) in changed_splits(source, before, after) {
-        if let Some(trip) = edit(&old, &new) {
+        for trip in edits(&old, &new) {
             found
                 .entry((trip.subject.clone(), trip.guard))
                 .or_insert(trip);
@@ -77,11 +77,32 @@ fn changed_splits(source: &Arc<str>, before: &Stitched, after: &Stitched) -> Vec
         let Some(new) = new.filter(is_other) else {
             continue;
         };
-        let news = splits::rule_experiments(key, &new.item);
-        for split in splits::rule_experiments(key, &old.item) {
-            let same_key = news.iter().find(|new| new.key == split.key);
-            pairs.extend(same_key.map(|new| (split, new.clone())));
+        let [olds, news] = [old, new].map(|side| splits::rule_experiments(key, &side.item));
+        pairs.extend(paired(olds, news));
+    }
+    pairs
+}
+
+/// Each split with the later one of the same key that has its place among those of that key.
+///
+/// Where their number is another one, those that are the same on both sides are left out first: a rule that came or went
+/// moves the others.
+fn paired(olds: Vec<Split>, news: Vec<Split>) -> Vec<(Split, Split)> {
+    let mut by_key: BTreeMap<String, [Vec<Split>; 2]> = BTreeMap::new();
+    for (side, splits) in [olds, news].into_iter().enumerate() {
+        for split in splits {
+            by_key.entry(split.key.clone()).or_default()[side].push(split);
         }
+    }
+    let mut pairs = Vec::new();
+    for [mut olds, mut news] in by_key.into_values() {
+        if olds.len() != news.len() {
+            olds.retain(|old| {
+                let same = news.iter().position(|new| new == old);
+                same.map(|at| news.remove(at)).is_none()
+            });
+        }
+        pairs.extend(olds.into_iter().zip(news));
     }
     pairs
 }
@@ -95,42 +116,53 @@ fn find<'a>(
 }
 
 /// What is unsafe about the way from one split to another.
-fn edit(old: &Split, new: &Split) -> Option<Trip> {
+fn edits(old: &Split, new: &Split) -> Vec<Trip> {
     if old.generation != new.generation {
-        return None;
+        return Vec::new();
     }
-    let trip = |guard, message, before: Value, after: Value| Trip {
-        guard,
-        subject: format!("experiments.{}", old.key),
-        message,
-        before,
-        after,
+    let found = [hash_edit(old, new), weights_edit(old, new)];
+    found.into_iter().flatten().collect()
+}
+
+fn hash_edit(old: &Split, new: &Split) -> Option<Trip> {
+    let other = ["seed", "hashAttribute", "hashVersion"]
+        .into_iter()
+        .filter(|name| old.hash[*name] != new.hash[*name]);
+    let names = other.collect::<Vec<_>>().join(", ");
+    (!names.is_empty()).then(|| Trip {
+        guard: Guard::HashChanged,
+        subject: subject(old),
+        message: format!(
+            "{names} changed while it runs, without a new phase: every unit is drawn anew"
+        ),
+        before: old.hash.clone(),
+        after: new.hash.clone(),
         limit: Value::Null,
-    };
-    if old.hash != new.hash {
-        let other = ["seed", "hashAttribute", "hashVersion"]
-            .into_iter()
-            .filter(|name| old.hash[*name] != new.hash[*name]);
-        let names = other.collect::<Vec<_>>().join(", ");
-        let message =
-            format!("{names} changed while it runs, without a new phase: every unit is drawn anew");
-        let (before, after) = (old.hash.clone(), new.hash.clone());
-        return Some(trip(Guard::HashChanged, message, before, after));
-    }
+    })
+}
+
+fn weights_edit(old: &Split, new: &Split) -> Option<Trip> {
     let is_same = old.weights.len() == new.weights.len()
         && old
             .weights
             .iter()
             .zip(&new.weights)
             .all(|(old, new)| (old - new).abs() <= WEIGHT_TOLERANCE);
-    (!is_same).then(|| {
-        let message = format!(
+    (!is_same).then(|| Trip {
+        guard: Guard::WeightsChanged,
+        subject: subject(old),
+        message: format!(
             "weights went from {:?} to {:?} while it runs, without a new phase: units change their variation",
             old.weights, new.weights
-        );
-        let (before, after) = (json!(old.weights), json!(new.weights));
-        trip(Guard::WeightsChanged, message, before, after)
+        ),
+        before: json!(old.weights),
+        after: json!(new.weights),
+        limit: Value::Null,
     })
+}
+
+fn subject(split: &Split) -> String {
+    format!("experiments.{}", split.key)
 }
 
 /// Overlaps that were not there before; stitching finds and reports them.
@@ -228,6 +260,45 @@ mod tests {
             r["phase"] = json!("1");
         });
         assert_eq!(found(&before, &anew), [""; 0]);
+    }
+
+    #[test]
+    fn an_edit_of_hash_and_weights_is_both() {
+        let both = |r: &mut Value| {
+            r["seed"] = json!("other");
+            r["weights"] = json!([0.9, 0.1]);
+        };
+        let (before, after) = (in_rule(|_| {}), in_rule(both));
+        assert_eq!(found(&before, &after), ["weights_changed", "hash_changed"]);
+        let rules = Rules {
+            weights_changed: Reaction::Hold,
+            ..rules()
+        };
+        let findings = findings(&rules, &"s".into(), &before, &after);
+        assert_eq!(findings.trips.len(), 1);
+        assert_eq!(findings.trips[0].guard, Guard::WeightsChanged);
+        assert_eq!(findings.warnings[0].code, "hash_changed");
+    }
+
+    #[test]
+    fn rules_of_one_experiment_are_compared_each_with_itself() {
+        let rule = |country: &str, weight: f64| {
+            json!({"key": "one", "variations": [0, 1], "weights": [weight, 1.0 - weight],
+                "condition": {"country": country}})
+        };
+        let side = |rules: &[Value], default: i32| {
+            let feature = json!({"defaultValue": default, "rules": rules});
+            stitched(&json!({"features": {"f": feature}}), &[])
+        };
+        let both = [rule("de", 0.5), rule("us", 0.9)];
+        let before = side(&both, 0);
+        assert_eq!(found(&before, &side(&both, 1)), [""; 0]);
+        assert_eq!(found(&before, &side(&both[1..], 0)), [""; 0]);
+        assert_eq!(found(&side(&both[1..], 0), &before), [""; 0]);
+        let edited = [rule("de", 0.5), rule("us", 0.8)];
+        assert_eq!(found(&before, &side(&edited, 0)), ["weights_changed"]);
+        let swapped = [rule("de", 0.9), rule("us", 0.5)];
+        assert_eq!(found(&before, &side(&swapped, 0)), ["weights_changed"]);
     }
 
     #[test]
