@@ -1,12 +1,17 @@
 //! Too much is gone: features, running experiments, what a consumer or a connection is shown.
+//!
+//! A feature that is still there but says nothing any more is gone, too: every value of it would be null.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Guard, Rules, Shown, Trip, percent, splits::rule_experiments};
 use crate::{
-    model::{Experiment, Sourced, Status, Stitched},
+    model::{Experiment, Feature, Sourced, Status, Stitched},
     pipeline::Payload,
 };
 
@@ -15,6 +20,8 @@ use crate::{
 struct Removal {
     before: usize,
     removed: usize,
+    /// How many of the removed are there and blank.
+    blank: usize,
     /// Whether nothing being left is too much however little there was.
     is_emptied: bool,
 }
@@ -24,6 +31,7 @@ impl Removal {
         Self {
             before,
             removed,
+            blank: 0,
             is_emptied: false,
         }
     }
@@ -44,13 +52,14 @@ impl Removal {
             return None;
         }
         let limit = percent(rules.max_removed_share);
-        let message = if is_nothing_left {
-            format!("nothing is left of {before} {what}")
-        } else {
-            format!(
-                "{removed} of {before} {what} ({}) are gone; at most {limit} may go at once",
-                percent(share)
-            )
+        let message = match (is_nothing_left, self.blank) {
+            (true, 0) => format!("nothing is left of {before} {what}"),
+            (true, blank) => format!("nothing is left of {before} {what}: {blank} are blank"),
+            (false, blank) => format!(
+                "{removed} of {before} {what} ({}) are {}; at most {limit} may go at once",
+                percent(share),
+                gone(removed, blank)
+            ),
         };
         Some(Trip {
             guard: Guard::Shrink,
@@ -63,6 +72,44 @@ impl Removal {
     }
 }
 
+fn gone(removed: usize, blank: usize) -> &'static str {
+    match blank {
+        0 => "gone",
+        _ if blank == removed => "blank",
+        _ => "gone or blank",
+    }
+}
+
+/// Features by key.
+type Features<'a> = BTreeMap<&'a str, &'a Feature>;
+
+/// What is gone of features, or says nothing any more.
+fn features(before: &Features<'_>, after: &Features<'_>) -> Removal {
+    let mut removal = Removal::new(before.len(), 0);
+    for (key, old) in before {
+        let Some(new) = after.get(key) else {
+            removal.removed += 1;
+            continue;
+        };
+        if new.definition != old.definition && is_blank(new) && !is_blank(old) {
+            removal.removed += 1;
+            removal.blank += 1;
+        }
+    }
+    let says_something = |side: &Features<'_>| side.values().any(|feature| !is_blank(feature));
+    removal.is_emptied = removal.removed > 0
+        && (after.is_empty() || !says_something(after) && says_something(before));
+    removal
+}
+
+/// Whether a feature has neither a default nor a rule.
+fn is_blank(feature: &Feature) -> bool {
+    let definition = feature.definition.to_value();
+    let default = definition.get("defaultValue");
+    let rules = definition.get("rules").and_then(Value::as_array);
+    default.is_none_or(Value::is_null) && rules.is_none_or(Vec::is_empty)
+}
+
 /// The features and running experiments that an environment has of a source.
 pub(super) fn environment(
     rules: &Rules,
@@ -70,35 +117,26 @@ pub(super) fn environment(
     before: &Stitched,
     after: &Stitched,
 ) -> Vec<Trip> {
-    let of_it = before
-        .features
-        .iter()
-        .filter(|(_, feature)| feature.source == *source);
-    let is_there = |key: &Arc<str>| {
-        let feature = after.features.get(key);
-        feature.is_some_and(|feature| feature.source == *source)
-    };
-    let (mut number, mut removed) = (0, 0);
-    for (key, _) in of_it {
-        number += 1;
-        removed += usize::from(!is_there(key));
-    }
-    let features = Removal {
-        before: number,
-        removed,
-        is_emptied: !after.features.values().any(|f| f.source == *source),
-    };
+    let [old, new] = [before, after].map(|side| features_of(source, side));
+    let features = features(&old, &new);
     let (old, new) = (running(source, before), running(source, after));
     let experiments = Removal {
-        before: old.len(),
-        removed: old.difference(&new).count(),
         is_emptied: new.is_empty(),
+        ..Removal::new(old.len(), old.difference(&new).count())
     };
     let trips = [
         features.trip(rules, "features", "features"),
         experiments.trip(rules, "experiments", "running experiments"),
     ];
     trips.into_iter().flatten().collect()
+}
+
+fn features_of<'a>(source: &Arc<str>, stitched: &'a Stitched) -> Features<'a> {
+    let features = stitched.features.iter();
+    features
+        .filter(|(_, feature)| feature.source == *source)
+        .map(|(key, feature)| (&**key, &*feature.item))
+        .collect()
 }
 
 /// Tracking keys of a source's running experiments.
@@ -120,11 +158,11 @@ pub(super) fn payload(
     before: &Payload,
     after: &Payload,
 ) -> Vec<Trip> {
-    let gone = before
-        .features
-        .keys()
-        .filter(|key| !after.features.contains_key(*key));
-    let features = Removal::new(before.features.len(), gone.count());
+    let [old, new] = [before, after].map(|payload| -> Features<'_> {
+        let features = payload.features.iter();
+        features.map(|(key, f)| (&**key, &**f)).collect()
+    });
+    let features = features(&old, &new);
     let auto = before.auto_experiments.len();
     let auto = Removal::new(auto, auto.saturating_sub(after.auto_experiments.len()));
     let trips = [
@@ -178,9 +216,8 @@ pub(super) fn view(rules: &Rules, before: &Shown, after: &Shown) -> Option<Trip>
 /// The connections of a source.
 pub(super) fn connections(rules: &Rules, before: usize, removed: usize) -> Option<Trip> {
     let removal = Removal {
-        before,
-        removed,
         is_emptied: removed >= before,
+        ..Removal::new(before, removed)
     };
     removal.trip(rules, "connections", "connections")
 }
@@ -241,6 +278,58 @@ mod tests {
         check((2, 2), (0, 2), &[("features", 2, 0)]);
         check((2, 1), (2, 0), &[("experiments", 1, 0)]);
         check((0, 0), (0, 0), &[]);
+    }
+
+    /// Features of which the last so many say nothing.
+    fn blanked(number: usize, blank: usize) -> Value {
+        let feature = |i: usize| {
+            let is_blank = i >= number - blank;
+            let one = json!({"defaultValue": i, "rules": [{"force": 1}]});
+            let other = [
+                json!({}),
+                json!({"defaultValue": null, "rules": []}),
+                json!({"valueType": "string"}),
+            ];
+            let definition = if is_blank { other[i % 3].clone() } else { one };
+            (format!("f{i}"), definition)
+        };
+        let features: serde_json::Map<_, _> = (0..number).map(feature).collect();
+        json!({ "features": features })
+    }
+
+    #[test]
+    fn a_feature_that_says_nothing_any_more_is_gone() {
+        let trips = |before: &Value, after: &Value| {
+            let [old, new] = [before, after].map(read);
+            let of_payload = payload(&rules(), "payload k", &old, &new);
+            let [old, new] = [before, after].map(|document| stitched(document, &[]));
+            let of_environment = environment(&rules(), &"s".into(), &old, &new);
+            let of = |trips: Vec<Trip>| -> Vec<String> {
+                trips.into_iter().map(|trip| trip.message).collect()
+            };
+            assert_eq!(of(of_payload.clone()), of(of_environment));
+            of(of_payload)
+        };
+        let good = blanked(100, 0);
+        assert_eq!(trips(&good, &blanked(100, 30)), [""; 0]);
+        assert_eq!(
+            trips(&good, &blanked(100, 40)),
+            ["40 of 100 features (40 %) are blank; at most 30 % may go at once"]
+        );
+        assert_eq!(
+            trips(&good, &blanked(80, 20)),
+            ["40 of 100 features (40 %) are gone or blank; at most 30 % may go at once"]
+        );
+        assert_eq!(
+            trips(&good, &blanked(100, 100)),
+            ["nothing is left of 100 features: 100 are blank"]
+        );
+        // What said nothing before may go on with that, and a few may begin with it.
+        assert_eq!(trips(&blanked(100, 100), &blanked(99, 99)), [""; 0]);
+        assert_eq!(trips(&blanked(4, 2), &blanked(4, 3)), [""; 0]);
+        // A default that is empty is a default.
+        let empty = json!({"features": {"f0": {"defaultValue": ""}}});
+        assert_eq!(trips(&blanked(1, 0), &empty), [""; 0]);
     }
 
     #[test]
