@@ -124,9 +124,14 @@ pub(super) fn environment(
         is_emptied: new.is_empty(),
         ..Removal::new(old.len(), old.difference(&new).count())
     };
+    // Where the list has some, it says what runs.
+    let in_payload = last_in_payload(source, before, after)
+        .filter(|_| old.is_empty() && new.is_empty())
+        .and_then(|last| last.trip(rules, "experiments", "experiments of the payload"));
     let trips = [
         features.trip(rules, "features", "features"),
         experiments.trip(rules, "experiments", "running experiments"),
+        in_payload,
     ];
     trips.into_iter().flatten().collect()
 }
@@ -137,6 +142,32 @@ fn features_of<'a>(source: &Arc<str>, stitched: &'a Stitched) -> Features<'a> {
         .filter(|(_, feature)| feature.source == *source)
         .map(|(key, feature)| (&**key, &*feature.item))
         .collect()
+}
+
+/// The experiments in a source's rules and its auto experiments, where none of them is left.
+fn last_in_payload(source: &Arc<str>, before: &Stitched, after: &Stitched) -> Option<Removal> {
+    let auto = |side: &Stitched| {
+        let auto = side.auto_experiments.iter();
+        auto.filter(|experiment| experiment.source == *source)
+            .count()
+    };
+    if in_rules_of(source, after).next().is_some() || auto(after) > 0 {
+        return None;
+    }
+    let keys: BTreeSet<String> = in_rules_of(source, before).collect();
+    let number = keys.len() + auto(before);
+    Some(Removal {
+        is_emptied: true,
+        ..Removal::new(number, number)
+    })
+}
+
+/// Tracking keys of the experiments in a source's rules.
+fn in_rules_of(source: &Arc<str>, stitched: &Stitched) -> impl Iterator<Item = String> {
+    let features = stitched.features.iter();
+    let of_it = features.filter(move |(_, feature)| feature.source == *source);
+    let experiments = of_it.flat_map(|(key, feature)| rule_experiments(key, &feature.item));
+    experiments.map(|experiment| experiment.key)
 }
 
 /// Tracking keys of a source's running experiments.
@@ -364,6 +395,45 @@ mod tests {
             trips(0)[0].message,
             "6 of 6 experiments in rules (100 %) are gone; at most 30 % may go at once"
         );
+    }
+
+    #[test]
+    fn the_last_experiments_of_a_payload_do_not_go_by_themselves() {
+        let side = |in_rules: usize, auto: usize, listed_ones: usize| {
+            let feature = |i: usize| {
+                let rule = json!({"key": format!("r{i}"), "variations": [0, 1]});
+                let rules = if i < in_rules {
+                    json!([rule])
+                } else {
+                    json!([])
+                };
+                (format!("f{i}"), json!({"defaultValue": 0, "rules": rules}))
+            };
+            let features: serde_json::Map<_, _> = (0..3).map(feature).collect();
+            let auto: Vec<Value> = (0..auto)
+                .map(|i| json!({"key": format!("a{i}"), "variations": [{}, {}]}))
+                .collect();
+            let document = json!({"features": features, "experiments": auto});
+            stitched(&document, &running_ones(listed_ones))
+        };
+        let trips = |before: (usize, usize, usize), after: (usize, usize, usize)| -> Vec<String> {
+            let [old, new] = [before, after].map(|(rules, auto, list)| side(rules, auto, list));
+            let trips = environment(&rules(), &"s".into(), &old, &new).into_iter();
+            trips.map(|trip| trip.message).collect()
+        };
+        let nothing = |number| {
+            [format!(
+                "nothing is left of {number} experiments of the payload"
+            )]
+        };
+        assert_eq!(trips((1, 0, 0), (0, 0, 0)), nothing(1));
+        assert_eq!(trips((0, 2, 0), (0, 0, 0)), nothing(2));
+        assert_eq!(trips((1, 1, 0), (0, 0, 0)), nothing(2));
+        assert_eq!(trips((2, 0, 0), (1, 0, 0)), [""; 0]);
+        assert_eq!(trips((1, 1, 0), (0, 1, 0)), [""; 0]);
+        // Others run: a single one may end.
+        assert_eq!(trips((1, 0, 5), (0, 0, 5)), [""; 0]);
+        assert_eq!(trips((0, 0, 0), (0, 0, 0)), [""; 0]);
     }
 
     #[test]
