@@ -15,7 +15,7 @@ use crate::model::{Experiment, Feature, Issue, Sourced, Stitched};
 /// Weights that differ by no more are the same: GrowthBook rounds thirds to four digits.
 const WEIGHT_TOLERANCE: f64 = 0.0001;
 
-/// Looks at every experiment of a source that runs on both sides and is not the same.
+/// Looks at every experiment that runs on both sides and is not the same.
 pub(super) fn findings(
     rules: &Rules,
     source: &Arc<str>,
@@ -25,7 +25,7 @@ pub(super) fn findings(
     let mut findings = Findings::default();
     // An experiment may stand in the list and in several rules; it is reported once.
     let mut found: BTreeMap<(String, Guard), Trip> = BTreeMap::new();
-    for (old, new) in changed_splits(source, before, after) {
+    for (old, new) in changed_splits(before, after) {
         for trip in edits(&old, &new) {
             found
                 .entry((trip.subject.clone(), trip.guard))
@@ -54,24 +54,18 @@ pub(super) fn findings(
 }
 
 /// The splits of experiments on both sides, where something about them is not the same.
-fn changed_splits(source: &Arc<str>, before: &Stitched, after: &Stitched) -> Vec<(Split, Split)> {
+///
+/// Those of other sources, too: what became of them is this source's doing.
+fn changed_splits(before: &Stitched, after: &Stitched) -> Vec<(Split, Split)> {
     let mut pairs = Vec::new();
-    let olds = before
-        .experiments
-        .iter()
-        .filter(|old| old.source == *source);
-    for old in olds {
+    for old in &before.experiments {
         let new = find(&after.experiments, &old.item.tracking_key);
         let Some(new) = new.filter(|new| new.item.definition != old.item.definition) else {
             continue;
         };
         pairs.extend(splits::of_listed(&old.item).zip(splits::of_listed(&new.item)));
     }
-    let olds = before
-        .features
-        .iter()
-        .filter(|(_, old)| old.source == *source);
-    for (key, old) in olds {
+    for (key, old) in &before.features {
         let new = after.features.get(key);
         let is_other = |new: &&Sourced<Arc<Feature>>| new.item.definition != old.item.definition;
         let Some(new) = new.filter(is_other) else {
@@ -299,6 +293,14 @@ mod tests {
         assert_eq!(found(&before, &side(&edited, 0)), ["weights_changed"]);
         let swapped = [rule("de", 0.9), rule("us", 0.5)];
         assert_eq!(found(&before, &side(&swapped, 0)), ["weights_changed"]);
+    }
+
+    #[test]
+    fn an_experiment_that_another_source_takes_over_is_compared_too() {
+        let mut before = with(|_| {});
+        before.experiments[0].source = "other".into();
+        let after = with(|e| e["hashVersion"] = json!(1));
+        assert_eq!(found(&before, &after), ["hash_changed"]);
     }
 
     #[test]

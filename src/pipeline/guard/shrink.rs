@@ -119,10 +119,17 @@ pub(super) fn environment(
 ) -> Vec<Trip> {
     let [old, new] = [before, after].map(|side| features_of(source, side));
     let features = features(&old, &new);
-    let (old, new) = (running(source, before), running(source, after));
+    let [old, new] = [before, after].map(|side| running(side, |of| of == source));
     let experiments = Removal {
         is_emptied: new.is_empty(),
         ..Removal::new(old.len(), old.difference(&new).count())
+    };
+    // All differences are this source's: what others no longer have, it took by defining the same keys.
+    let others = running(before, |of| of != source);
+    let left = running(after, |_| true);
+    let taken = Removal {
+        is_emptied: others.is_disjoint(&left),
+        ..Removal::new(others.len(), others.difference(&left).count())
     };
     // Where the list has some, it says what runs.
     let in_payload = last_in_payload(source, before, after)
@@ -131,6 +138,7 @@ pub(super) fn environment(
     let trips = [
         features.trip(rules, "features", "features"),
         experiments.trip(rules, "experiments", "running experiments"),
+        taken.trip(rules, "experiments", "running experiments of other sources"),
         in_payload,
     ];
     trips.into_iter().flatten().collect()
@@ -170,11 +178,11 @@ fn in_rules_of(source: &Arc<str>, stitched: &Stitched) -> impl Iterator<Item = S
     experiments.map(|experiment| experiment.key)
 }
 
-/// Tracking keys of a source's running experiments.
-fn running<'a>(source: &Arc<str>, stitched: &'a Stitched) -> BTreeSet<&'a str> {
+/// Tracking keys of the running experiments of some sources.
+fn running(stitched: &Stitched, is_theirs: impl Fn(&Arc<str>) -> bool) -> BTreeSet<&str> {
     let is_running = |experiment: &&Sourced<Arc<Experiment>>| {
         let item = &experiment.item;
-        experiment.source == *source && item.status == Status::Running && !item.archived
+        is_theirs(&experiment.source) && item.status == Status::Running && !item.archived
     };
     let experiments = stitched.experiments.iter().filter(is_running);
     experiments
@@ -434,6 +442,39 @@ mod tests {
         // Others run: a single one may end.
         assert_eq!(trips((1, 0, 5), (0, 0, 5)), [""; 0]);
         assert_eq!(trips((0, 0, 0), (0, 0, 0)), [""; 0]);
+    }
+
+    #[test]
+    fn a_source_does_not_end_the_experiments_of_another_by_defining_the_same() {
+        let side = |number: usize, taken: usize, status: Status| {
+            let mut side = stitched(&json!({"features": {}}), &running_ones(number));
+            for other in side.experiments.iter_mut().skip(taken) {
+                other.source = "other".into();
+            }
+            for mine in side.experiments.iter_mut().take(taken) {
+                Arc::make_mut(&mut mine.item).status = status;
+            }
+            side
+        };
+        let trips = |before: &Stitched, after: &Stitched| -> Vec<String> {
+            let trips = environment(&rules(), &"s".into(), before, after).into_iter();
+            trips.map(|trip| trip.message).collect()
+        };
+        let running = Status::Running;
+        let taken = trips(&side(2, 0, running), &side(2, 2, Status::Draft));
+        assert_eq!(
+            taken,
+            ["nothing is left of 2 running experiments of other sources"]
+        );
+        assert_eq!(
+            trips(&side(2, 0, running), &side(2, 1, Status::Draft)),
+            [""; 0]
+        );
+        assert_eq!(trips(&side(2, 0, running), &side(2, 2, running)), [""; 0]);
+        assert_eq!(
+            trips(&side(9, 0, running), &side(9, 4, Status::Draft)).len(),
+            1
+        );
     }
 
     #[test]
