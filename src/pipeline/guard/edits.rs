@@ -10,7 +10,10 @@ use super::{
     Findings, Guard, Reaction, Rules, Trip,
     splits::{self, Split},
 };
-use crate::model::{Experiment, Feature, Issue, Sourced, Stitched};
+use crate::{
+    eval::Range,
+    model::{Experiment, Feature, Issue, Sourced, Stitched},
+};
 
 /// Weights that differ by no more are the same: GrowthBook rounds thirds to four digits.
 const WEIGHT_TOLERANCE: f64 = 0.0001;
@@ -72,6 +75,14 @@ fn changed_splits(before: &Stitched, after: &Stitched) -> Vec<(Split, Split)> {
             continue;
         };
         let [olds, news] = [old, new].map(|side| splits::rule_experiments(key, &side.item));
+        pairs.extend(paired(olds, news));
+    }
+    if before.auto_experiments != after.auto_experiments {
+        let [olds, news] = [before, after].map(|side| -> Vec<Split> {
+            let auto = side.auto_experiments.iter();
+            auto.filter_map(|auto| splits::of_auto(&auto.item.to_value()))
+                .collect()
+        });
         pairs.extend(paired(olds, news));
     }
     pairs
@@ -142,17 +153,38 @@ fn weights_edit(old: &Split, new: &Split) -> Option<Trip> {
             .iter()
             .zip(&new.weights)
             .all(|(old, new)| (old - new).abs() <= WEIGHT_TOLERANCE);
-    (!is_same).then(|| Trip {
+    let (what, before, after) = if !is_same {
+        ("weights", json!(old.weights), json!(new.weights))
+    } else if moves(&old.ranges, &new.ranges) {
+        ("ranges", json!(old.ranges), json!(new.ranges))
+    } else {
+        return None;
+    };
+    Some(Trip {
         guard: Guard::WeightsChanged,
         subject: subject(old),
         message: format!(
-            "weights went from {:?} to {:?} while it runs, without a new phase: units change their variation",
-            old.weights, new.weights
+            "{what} went from {before} to {after} while it runs, without a new phase: units change their variation"
         ),
-        before: json!(old.weights),
-        after: json!(new.weights),
+        before,
+        after,
         limit: Value::Null,
     })
+}
+
+/// Whether buckets of one variation become those of another.
+fn moves(old: &[Range], new: &[Range]) -> bool {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "there are at most some thousand variations"
+    )]
+    let tolerance = WEIGHT_TOLERANCE * old.len() as f64;
+    let is_shared = |a: &Range, b: &Range| a.1.min(b.1) - a.0.max(b.0) > tolerance;
+    old != new
+        && old.iter().enumerate().any(|(i, old)| {
+            let others = new.iter().enumerate().filter(|(j, _)| *j != i);
+            others.map(|(_, new)| new).any(|new| is_shared(old, new))
+        })
 }
 
 fn subject(split: &Split) -> String {
@@ -227,6 +259,46 @@ mod tests {
         );
         let other = in_rule(|r| r["weights"] = json!([0.9, 0.1]));
         assert_eq!(found(&before, &other), ["weights_changed"]);
+    }
+
+    #[test]
+    fn ranges_are_weights_and_more_coverage_by_them_is_safe() {
+        let with = |ranges: Value| in_rule(|r| r["ranges"] = ranges);
+        let before = with(json!([[0.0, 0.1], [0.5, 0.6]]));
+        let check = |after: Value, expected: &[&str]| {
+            assert_eq!(found(&before, &with(after)), expected);
+        };
+        check(json!([[0.0, 0.5], [0.5, 1.0]]), &[]);
+        check(json!([[0.0, 0.3], [0.5, 0.6]]), &["weights_changed"]);
+        check(json!([[0.5, 0.6], [0.0, 0.1]]), &["weights_changed"]);
+        // The same said with a coverage.
+        let coverage = in_rule(|r| r["coverage"] = json!(0.2));
+        assert_eq!(found(&before, &coverage), [""; 0]);
+    }
+
+    #[test]
+    fn auto_experiments_are_compared_while_they_run() {
+        let with = |status: &str, more: Value| {
+            let mut auto = json!({"key": "banner", "status": status, "variations": [{}, {}],
+                "weights": [0.5, 0.5], "seed": "s"});
+            auto.as_object_mut()
+                .unwrap()
+                .extend(more.as_object().unwrap().clone());
+            stitched(&json!({"features": {}, "experiments": [auto]}), &[])
+        };
+        let before = with("running", json!({}));
+        let weights = json!({"weights": [0.9, 0.1]});
+        let seed = json!({"seed": "other"});
+        let coverage = json!({"coverage": 0.5});
+        assert_eq!(
+            found(&before, &with("running", weights.clone())),
+            ["weights_changed"]
+        );
+        assert_eq!(found(&before, &with("running", seed)), ["hash_changed"]);
+        assert_eq!(found(&before, &with("running", coverage)), [""; 0]);
+        assert_eq!(found(&before, &with("stopped", weights.clone())), [""; 0]);
+        let draft = with("draft", json!({}));
+        assert_eq!(found(&draft, &with("draft", weights)), [""; 0]);
     }
 
     #[test]

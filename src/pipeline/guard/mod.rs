@@ -14,7 +14,7 @@ mod empty;
 mod growth;
 pub mod limits;
 mod shrink;
-mod splits;
+pub(super) mod splits;
 #[cfg(test)]
 pub(super) mod test_support;
 mod touched;
