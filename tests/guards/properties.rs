@@ -71,6 +71,7 @@ fn rules() -> Rules {
         hash_changed: Reaction::Warn,
         namespace_overlap: Reaction::Warn,
         allow_empty: false,
+        lists_connections: true,
         dialect: Dialect::Strict,
     }
 }
