@@ -1,10 +1,13 @@
 //! Units that would change their variation: by an edit of their experiment, or by what it refers to.
 
 use serde_json::{Value, json};
-use stitchd::cli::demo::upstream::{ExperimentExt as _, experiment};
+use stitchd::{
+    cli::demo::upstream::{ExperimentExt as _, experiment},
+    settings::{self, Profile},
+};
 
 use crate::{
-    stand::{assert_held, bed, guards, held, only_held, start},
+    stand::{approve, assert_held, bed, guards, held, only_held, settled, start},
     support::{Bed, ENVIRONMENT, TestApp},
 };
 
@@ -127,6 +130,55 @@ async fn unsafe_edits_are_held_where_the_settings_say_so() {
     assert_eq!(app.poll().await["outcome"], "published");
     bed.upstream.upsert_experiment(in_namespace("two", 0.4));
     assert_held(&app, "namespace_overlap").await;
+    app.stop().await;
+}
+
+/// The same of a source that says all in its payload.
+#[tokio::test]
+async fn unsafe_edits_in_rules_and_auto_experiments_are_held_too() {
+    let mut bed = bed();
+    bed.extra = "[guards]\nweights_changed = \"hold\"\nnamespace_overlap = \"hold\"\n".to_owned();
+    let rule = |key: &str, namespace: Value| {
+        let rule = json!({"key": key, "variations": [0, 1], "namespace": namespace});
+        json!({"defaultValue": 0, "rules": [rule]})
+    };
+    let auto = |weight: f64| {
+        json!({"key": "banner", "status": "running", "variations": [{}, {}],
+            "weights": [weight, 1.0 - weight]})
+    };
+    bed.upstream.set_auto_experiments(Some(vec![auto(0.5)]));
+    bed.upstream
+        .set_feature("one", rule("one", json!(["ns", 0, 0.5])));
+    let app = start(&bed).await;
+    bed.upstream
+        .set_feature("two", rule("two", json!(["ns", 0.4, 1])));
+    assert_held(&app, "namespace_overlap").await;
+    bed.upstream
+        .set_feature("two", rule("two", json!(["ns", 0.5, 1])));
+    assert_eq!(app.poll().await["outcome"], "published");
+    bed.upstream.set_auto_experiments(Some(vec![auto(0.9)]));
+    assert_held(&app, "weights_changed").await;
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn the_last_experiment_of_a_payload_ends_by_approval_alone() {
+    let bed = Bed::new();
+    let settings = bed.toml().replace("rest_host =", "# rest_host =");
+    let with = |rules: Value| json!({"only": {"defaultValue": 0, "rules": rules}});
+    let rule = json!([{"key": "last", "variations": [0, 1]}]);
+    bed.upstream.set_features(with(rule));
+    let settings = settings::from_toml(&settings, Profile::Test).unwrap();
+    let app = TestApp::spawn(settings).await;
+    app.until_revision(1).await;
+    settled(&app).await;
+    bed.upstream.set_features(with(json!([])));
+    assert_held(&app, "shrink").await;
+    assert_eq!(
+        only_held(&app).await["reasons"][0]["message"],
+        "nothing is left of 1 experiments of the payload"
+    );
+    assert_eq!(approve(&app).await["outcome"], "published");
     app.stop().await;
 }
 
