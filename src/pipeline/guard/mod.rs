@@ -13,6 +13,7 @@ mod edits;
 mod empty;
 mod growth;
 pub mod limits;
+mod sample;
 mod shrink;
 pub(super) mod splits;
 #[cfg(test)]
