@@ -132,14 +132,16 @@ pub(super) fn environment(
         ..Removal::new(others.len(), others.difference(&left).count())
     };
     // Where the list has some, it says what runs.
-    let in_payload = last_in_payload(source, before, after)
-        .filter(|_| old.is_empty() && new.is_empty())
-        .and_then(|last| last.trip(rules, "experiments", "experiments of the payload"));
+    let last = if old.is_empty() && new.is_empty() {
+        last_in_payload(source, before, after)
+    } else {
+        None
+    };
     let trips = [
         features.trip(rules, "features", "features"),
         experiments.trip(rules, "experiments", "running experiments"),
         taken.trip(rules, "experiments", "running experiments of other sources"),
-        in_payload,
+        last.and_then(|last| last.trip(rules, "experiments", "experiments of the payload")),
     ];
     trips.into_iter().flatten().collect()
 }
