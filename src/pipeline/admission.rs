@@ -413,6 +413,35 @@ mod tests {
     }
 
     #[test]
+    fn connections_that_the_settings_take_away_are_not_asked_about() {
+        let old = accepted(&[("old", 10)], Some(1));
+        let verdict = |payloads: &[(&str, usize)]| {
+            let mut changed = news(&mut old.clone(), payloads, None);
+            changed.push(Content::Removed(vec!["old".to_owned()]));
+            admit(&Offer {
+                source: &"s".into(),
+                rules: &Rules {
+                    lists_connections: true,
+                    ..rules()
+                },
+                old: &old,
+                news: &changed,
+                is_first: false,
+                takes_part: &|_| true,
+                side: &side,
+            })
+        };
+        let replaced = verdict(&[("new", 10)]);
+        assert_eq!(replaced.parked, []);
+        assert_eq!(replaced.input, accepted(&[("new", 10)], Some(1)));
+        // Its features still are: what comes instead may be half of it, or not there yet.
+        assert_eq!(verdict(&[("new", 5)]).parked.len(), 1);
+        assert_eq!(verdict(&[("new", 0)]).parked.len(), 1);
+        let waiting = verdict(&[]);
+        assert_eq!((waiting.parked.len(), waiting.input), (1, old));
+    }
+
+    #[test]
     fn a_digest_is_that_of_the_meaning() {
         let of = |text: &str| {
             let nothing = SourceInput::default();

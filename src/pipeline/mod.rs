@@ -14,6 +14,7 @@ pub mod dates;
 mod groups;
 pub mod guard;
 pub mod input;
+mod namespaces;
 pub mod overlay;
 pub mod overrides;
 pub mod payload;

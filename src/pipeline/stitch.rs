@@ -8,11 +8,11 @@ use std::{
 use time::OffsetDateTime;
 
 use super::{
-    adapt, groups,
+    adapt, groups, namespaces,
     payload::{ExperimentList, Payload},
     projects,
 };
-use crate::model::{CanonicalJson, Experiment, Issue, Sourced, Status, Stitched};
+use crate::model::{CanonicalJson, Experiment, Issue, Sourced, Stitched};
 
 /// One source's part in a stitch.
 #[derive(Clone, Debug)]
@@ -74,7 +74,7 @@ pub fn stitch(environment: &str, inputs: &[StitchInput]) -> Stitched {
     groups::merge(&inputs, &mut stitched);
     groups::report_missing(&mut stitched);
     prerequisites(&mut stitched);
-    namespaces(&mut stitched);
+    namespaces::report(&mut stitched);
     stitched.issues.sort_unstable();
     stitched.issues.dedup();
     stitched
@@ -234,47 +234,6 @@ fn cyclic(stitched: &Stitched) -> Vec<Arc<str>> {
     found.sort_unstable();
     found.dedup();
     found
-}
-
-/// Reports running experiments whose ranges within one namespace overlap: their units would be in both.
-fn namespaces(stitched: &mut Stitched) {
-    let mut taken: BTreeMap<&str, Vec<(f64, f64, &str)>> = BTreeMap::new();
-    let mut issues = Vec::new();
-    for experiment in &stitched.experiments {
-        let running = experiment.item.status == Status::Running && !experiment.item.archived;
-        let Some(namespace) = experiment
-            .item
-            .current_phase()
-            .and_then(|phase| phase.namespace.as_ref())
-        else {
-            continue;
-        };
-        if !running {
-            continue;
-        }
-        let key = experiment.item.tracking_key.as_str();
-        let others = taken.entry(&namespace.id).or_default();
-        for (low, high) in &namespace.ranges {
-            let overlapping = others
-                .iter()
-                .find(|(l, h, other)| low < h && l < high && *other != key);
-            if let Some((_, _, other)) = overlapping {
-                let message = format!(
-                    "overlaps experiment `{other}` in namespace `{}`",
-                    namespace.id
-                );
-                let path = format!("experiments.{key}");
-                issues.push(Issue::warning(
-                    "namespace_overlap",
-                    &experiment.source,
-                    path,
-                    message,
-                ));
-            }
-            others.push((*low, *high, key));
-        }
-    }
-    stitched.issues.extend(issues);
 }
 
 /// The experiments that consumers are shown.

@@ -121,6 +121,31 @@ async fn the_blank_fields() {
     app.stop().await;
 }
 
+/// The same of flags without any experiment: every value would become null.
+#[tokio::test]
+async fn the_blank_flags() {
+    let bed = Bed::new();
+    let flags = |definition: &Value| -> Value {
+        let flags = (0..100).map(|i| (format!("flag-{i}"), definition.clone()));
+        flags.collect::<serde_json::Map<_, _>>().into()
+    };
+    bed.upstream
+        .set_features(flags(&json!({"defaultValue": true})));
+    let app = start(&bed).await;
+    let before = app.served().await;
+    for blank in [json!({}), json!({"defaultValue": null, "rules": []})] {
+        bed.upstream.set_features(flags(&blank));
+        assert_held(&app, "shrink").await;
+        let reason = only_held(&app).await["reasons"][0].clone();
+        assert_eq!(
+            reason["message"],
+            "nothing is left of 100 features: 100 are blank"
+        );
+        assert_alive(&app, &before).await;
+    }
+    app.stop().await;
+}
+
 /// A cache table was empty after a change and was served as "no experiments" for ten minutes.
 #[tokio::test]
 async fn the_empty_cache_table() {

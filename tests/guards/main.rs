@@ -11,6 +11,7 @@ mod support;
 mod decisions;
 mod edits;
 mod incidents;
+mod limits;
 mod mutations;
 mod parking;
 mod properties;

@@ -63,7 +63,7 @@ fn bend_here(value: &mut Value, rng: &mut TestRng) {
 fn bend_object(members: &mut Map<String, Value>, rng: &mut TestRng) {
     let keys: Vec<String> = members.keys().cloned().collect();
     let key = &keys[below(rng, keys.len())];
-    match below(rng, 7) {
+    match below(rng, 8) {
         0 => drop(members.shift_remove(key)),
         1 => {
             let copy = members[key].clone();
@@ -79,7 +79,11 @@ fn bend_object(members: &mut Map<String, Value>, rng: &mut TestRng) {
             members.retain(|key, _| keys[..kept].contains(key));
         }
         5 => members[key] = another(&members[key], rng),
-        _ => members.values_mut().for_each(blank),
+        6 => members.values_mut().for_each(blank),
+        _ => members
+            .values_mut()
+            .filter(|_| below(rng, 2) == 0)
+            .for_each(blank),
     }
 }
 

@@ -1,14 +1,19 @@
 //! What trips is parked; everything else goes on being published.
 
 use serde_json::{Value, json};
-use stitchd::cli::demo::upstream::{ExperimentExt as _, feature, many_experiments, many_features};
+use stitchd::{
+    cli::demo::upstream::{
+        CLIENT_KEY, Connection, ExperimentExt as _, feature, many_experiments, many_features,
+    },
+    settings::{self, Profile},
+};
 
 use crate::{
     stand::{
         ITEMS, assert_held, bed, counts, guards, held, keep_experiments, keep_features, metric,
-        only_held, start,
+        only_held, settled, start,
     },
-    support::{ENVIRONMENT, SOURCE},
+    support::{ENVIRONMENT, SOURCE, TestApp},
 };
 
 #[tokio::test]
@@ -172,6 +177,25 @@ async fn another_source_goes_on_being_published() {
     assert_eq!(report["outcome"], "published", "{report}");
     assert_eq!(counts(&app).await, (ITEMS + 2, ITEMS));
     assert_eq!(only_held(&app).await["source"], SOURCE);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn another_client_key_in_the_settings_is_nobodys_to_approve() {
+    let bed = bed();
+    let app = start(&bed).await;
+    app.stop().await;
+    bed.upstream.add_connection(Connection::new("sdk-other"));
+    let replaced = bed.toml().replace(CLIENT_KEY, "sdk-other");
+    let settings = settings::from_toml(&replaced, Profile::Test).unwrap();
+    let app = TestApp::spawn(settings).await;
+    settled(&app).await;
+    assert_eq!(held(&app).await, [Value::Null; 0]);
+    assert_eq!(counts(&app).await, (ITEMS, ITEMS));
+    let answer = app.get("/api/features/sdk-other").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let former = app.get(&format!("/api/features/{CLIENT_KEY}")).await;
+    assert_ne!(former.status, 200, "{former:?}");
     app.stop().await;
 }
 

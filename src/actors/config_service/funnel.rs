@@ -191,6 +191,20 @@ pub(super) struct Rendered {
     pub(super) emptied: Option<Trip>,
 }
 
+impl Rendered {
+    /// Adds what guards have to tell of the change: before all else, so that its revision keeps it in any case.
+    pub(super) fn tell(&mut self, warnings: Vec<Issue>) {
+        if warnings.is_empty() {
+            return;
+        }
+        self.issues.splice(0..0, warnings);
+        if let Some(candidate) = &mut self.candidate {
+            Arc::make_mut(candidate).meta.issues = Some(IssueSummary::of(&self.issues));
+        }
+        self.issues.sort_unstable();
+    }
+}
+
 /// Stitches an environment and renders every route. `live` is what came of that the last time.
 pub(super) fn render(
     environment: &Arc<str>,

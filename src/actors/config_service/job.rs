@@ -21,7 +21,7 @@ use crate::{
         store::{GetSnapshot, SaveInput},
     },
     clock,
-    model::{Cause, Snapshot},
+    model::{Cause, Issue, Snapshot},
     pipeline::{
         admission,
         guard::{Guard, Trip},
@@ -30,6 +30,9 @@ use crate::{
 
 /// How long the store may take for one question; publishing itself waits 250 ms at most.
 pub(super) const STORE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Most unsafe edits named in a log line; the revision's issues have more.
+const WARNINGS_LOGGED_MAX: usize = 5;
 
 /// Stitches an environment from what is stored, before anything new is looked at.
 pub(super) async fn start(memory: &Arc<ConfigMemory>, links: &ConfigLinks, environment: &Arc<str>) {
@@ -247,6 +250,7 @@ fn park(
         sequence: ingest.sequence,
         connections: ingest.connections.clone(),
     };
+    log_warnings(id, &done.warnings);
     let words: Vec<String> = objections(done)
         .into_iter()
         .map(|(_, words)| words)
@@ -272,6 +276,20 @@ fn park(
         Change::Ended => info!(source.id = %id, "nothing of {id} is held any more"),
     }
     note_held(memory, links, source, done.emptied.is_some());
+}
+
+/// One line on what is taken although guards have something to tell of it.
+fn log_warnings(source: &str, warnings: &[Issue]) {
+    if warnings.is_empty() {
+        return;
+    }
+    let first: Vec<String> = warnings
+        .iter()
+        .take(WARNINGS_LOGGED_MAX)
+        .map(|issue| format!("`{}`: {}", issue.path, issue.message))
+        .collect();
+    let edits = warnings.len();
+    warn!(source.id = %source, edits, "an input of {source} moves units of running experiments: {}", first.join("; "));
 }
 
 /// Tells everybody who may ask whether something of a source is held.

@@ -55,7 +55,11 @@ impl FunnelSource {
     pub fn new(source: &settings::Source, settings: &Settings) -> Self {
         let listed = source.listed_connections();
         let guards = settings.guards.with(&source.guards);
-        let dialect = settings.dialect_of(&source.environment);
+        let rules = Rules {
+            allow_empty: source.allow_empty,
+            lists_connections: !listed.is_empty(),
+            ..rules(&guards, settings.dialect_of(&source.environment))
+        };
         Self {
             id: source.id.as_str().into(),
             environment: source.environment.as_str().into(),
@@ -70,7 +74,7 @@ impl FunnelSource {
             listed: Arc::new(listed),
             is_override: source.is_override,
             fields: field_names(&source.fields),
-            rules: rules(&guards, source.allow_empty, dialect),
+            rules,
             auto_accept_after: guards.auto_accept_after_polls,
             max_body_bytes: source.poll.max_body_bytes,
         }
@@ -90,7 +94,7 @@ impl FunnelSource {
 }
 
 /// The limits as the pipeline wants them.
-fn rules(guards: &settings::Guards, allow_empty: bool, dialect: settings::Dialect) -> Rules {
+fn rules(guards: &settings::Guards, dialect: settings::Dialect) -> Rules {
     let reaction = |setting| match setting {
         settings::Reaction::Warn => Reaction::Warn,
         settings::Reaction::Hold => Reaction::Hold,
@@ -105,7 +109,8 @@ fn rules(guards: &settings::Guards, allow_empty: bool, dialect: settings::Dialec
         weights_changed: reaction(guards.weights_changed),
         hash_changed: reaction(guards.hash_changed),
         namespace_overlap: reaction(guards.namespace_overlap),
-        allow_empty,
+        allow_empty: false,
+        lists_connections: false,
         dialect: board::dialect(dialect),
     }
 }

@@ -72,7 +72,8 @@ pub(super) struct Done {
     pub(super) emptied: Option<(&'static str, Trip)>,
     /// Whether the same input came often enough to be taken without anybody's word.
     pub(super) is_auto_accepted: bool,
-    warnings: Vec<Issue>,
+    /// What guards have to tell of what is taken.
+    pub(super) warnings: Vec<Issue>,
     cause: Cause,
 }
 
@@ -250,8 +251,7 @@ impl Task {
             done.to_store = None;
             return;
         }
-        rendered.issues.append(&mut done.warnings);
-        rendered.issues.sort_unstable();
+        rendered.tell(done.warnings.clone());
         done.rendered = Some(rendered);
     }
 

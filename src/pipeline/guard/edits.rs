@@ -10,12 +10,15 @@ use super::{
     Findings, Guard, Reaction, Rules, Trip,
     splits::{self, Split},
 };
-use crate::model::{Experiment, Feature, Issue, Sourced, Stitched};
+use crate::{
+    eval::Range,
+    model::{Experiment, Feature, Issue, Sourced, Stitched},
+};
 
 /// Weights that differ by no more are the same: GrowthBook rounds thirds to four digits.
 const WEIGHT_TOLERANCE: f64 = 0.0001;
 
-/// Looks at every experiment of a source that runs on both sides and is not the same.
+/// Looks at every experiment that runs on both sides and is not the same.
 pub(super) fn findings(
     rules: &Rules,
     source: &Arc<str>,
@@ -25,8 +28,8 @@ pub(super) fn findings(
     let mut findings = Findings::default();
     // An experiment may stand in the list and in several rules; it is reported once.
     let mut found: BTreeMap<(String, Guard), Trip> = BTreeMap::new();
-    for (old, new) in changed_splits(source, before, after) {
-        if let Some(trip) = edit(&old, &new) {
+    for (old, new) in changed_splits(before, after) {
+        for trip in edits(&old, &new) {
             found
                 .entry((trip.subject.clone(), trip.guard))
                 .or_insert(trip);
@@ -54,34 +57,57 @@ pub(super) fn findings(
 }
 
 /// The splits of experiments on both sides, where something about them is not the same.
-fn changed_splits(source: &Arc<str>, before: &Stitched, after: &Stitched) -> Vec<(Split, Split)> {
+///
+/// Those of other sources, too: what became of them is this source's doing.
+fn changed_splits(before: &Stitched, after: &Stitched) -> Vec<(Split, Split)> {
     let mut pairs = Vec::new();
-    let olds = before
-        .experiments
-        .iter()
-        .filter(|old| old.source == *source);
-    for old in olds {
+    for old in &before.experiments {
         let new = find(&after.experiments, &old.item.tracking_key);
         let Some(new) = new.filter(|new| new.item.definition != old.item.definition) else {
             continue;
         };
         pairs.extend(splits::of_listed(&old.item).zip(splits::of_listed(&new.item)));
     }
-    let olds = before
-        .features
-        .iter()
-        .filter(|(_, old)| old.source == *source);
-    for (key, old) in olds {
+    for (key, old) in &before.features {
         let new = after.features.get(key);
         let is_other = |new: &&Sourced<Arc<Feature>>| new.item.definition != old.item.definition;
         let Some(new) = new.filter(is_other) else {
             continue;
         };
-        let news = splits::rule_experiments(key, &new.item);
-        for split in splits::rule_experiments(key, &old.item) {
-            let same_key = news.iter().find(|new| new.key == split.key);
-            pairs.extend(same_key.map(|new| (split, new.clone())));
+        let [olds, news] = [old, new].map(|side| splits::rule_experiments(key, &side.item));
+        pairs.extend(paired(olds, news));
+    }
+    if before.auto_experiments != after.auto_experiments {
+        let [olds, news] = [before, after].map(|side| -> Vec<Split> {
+            let auto = side.auto_experiments.iter();
+            auto.filter_map(|auto| splits::of_auto(&auto.item.to_value()))
+                .collect()
+        });
+        pairs.extend(paired(olds, news));
+    }
+    pairs
+}
+
+/// Each split with the later one of the same key that has its place among those of that key.
+///
+/// Where their number is another one, those that are the same on both sides are left out first: a rule that came or went
+/// moves the others.
+fn paired(olds: Vec<Split>, news: Vec<Split>) -> Vec<(Split, Split)> {
+    let mut by_key: BTreeMap<String, [Vec<Split>; 2]> = BTreeMap::new();
+    for (side, splits) in [olds, news].into_iter().enumerate() {
+        for split in splits {
+            by_key.entry(split.key.clone()).or_default()[side].push(split);
         }
+    }
+    let mut pairs = Vec::new();
+    for [mut olds, mut news] in by_key.into_values() {
+        if olds.len() != news.len() {
+            olds.retain(|old| {
+                let same = news.iter().position(|new| new == old);
+                same.map(|at| news.remove(at)).is_none()
+            });
+        }
+        pairs.extend(olds.into_iter().zip(news));
     }
     pairs
 }
@@ -95,42 +121,74 @@ fn find<'a>(
 }
 
 /// What is unsafe about the way from one split to another.
-fn edit(old: &Split, new: &Split) -> Option<Trip> {
+fn edits(old: &Split, new: &Split) -> Vec<Trip> {
     if old.generation != new.generation {
-        return None;
+        return Vec::new();
     }
-    let trip = |guard, message, before: Value, after: Value| Trip {
-        guard,
-        subject: format!("experiments.{}", old.key),
-        message,
-        before,
-        after,
+    let found = [hash_edit(old, new), weights_edit(old, new)];
+    found.into_iter().flatten().collect()
+}
+
+fn hash_edit(old: &Split, new: &Split) -> Option<Trip> {
+    let other = ["seed", "hashAttribute", "hashVersion"]
+        .into_iter()
+        .filter(|name| old.hash[*name] != new.hash[*name]);
+    let names = other.collect::<Vec<_>>().join(", ");
+    (!names.is_empty()).then(|| Trip {
+        guard: Guard::HashChanged,
+        subject: subject(old),
+        message: format!(
+            "{names} changed while it runs, without a new phase: every unit is drawn anew"
+        ),
+        before: old.hash.clone(),
+        after: new.hash.clone(),
         limit: Value::Null,
-    };
-    if old.hash != new.hash {
-        let other = ["seed", "hashAttribute", "hashVersion"]
-            .into_iter()
-            .filter(|name| old.hash[*name] != new.hash[*name]);
-        let names = other.collect::<Vec<_>>().join(", ");
-        let message =
-            format!("{names} changed while it runs, without a new phase: every unit is drawn anew");
-        let (before, after) = (old.hash.clone(), new.hash.clone());
-        return Some(trip(Guard::HashChanged, message, before, after));
-    }
+    })
+}
+
+fn weights_edit(old: &Split, new: &Split) -> Option<Trip> {
     let is_same = old.weights.len() == new.weights.len()
         && old
             .weights
             .iter()
             .zip(&new.weights)
             .all(|(old, new)| (old - new).abs() <= WEIGHT_TOLERANCE);
-    (!is_same).then(|| {
-        let message = format!(
-            "weights went from {:?} to {:?} while it runs, without a new phase: units change their variation",
-            old.weights, new.weights
-        );
-        let (before, after) = (json!(old.weights), json!(new.weights));
-        trip(Guard::WeightsChanged, message, before, after)
+    let (what, before, after) = if !is_same {
+        ("weights", json!(old.weights), json!(new.weights))
+    } else if moves(&old.ranges, &new.ranges) {
+        ("ranges", json!(old.ranges), json!(new.ranges))
+    } else {
+        return None;
+    };
+    Some(Trip {
+        guard: Guard::WeightsChanged,
+        subject: subject(old),
+        message: format!(
+            "{what} went from {before} to {after} while it runs, without a new phase: units change their variation"
+        ),
+        before,
+        after,
+        limit: Value::Null,
     })
+}
+
+/// Whether buckets of one variation become those of another.
+fn moves(old: &[Range], new: &[Range]) -> bool {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "there are at most some thousand variations"
+    )]
+    let tolerance = WEIGHT_TOLERANCE * old.len() as f64;
+    let is_shared = |a: &Range, b: &Range| a.1.min(b.1) - a.0.max(b.0) > tolerance;
+    old != new
+        && old.iter().enumerate().any(|(i, old)| {
+            let others = new.iter().enumerate().filter(|(j, _)| *j != i);
+            others.map(|(_, new)| new).any(|new| is_shared(old, new))
+        })
+}
+
+fn subject(split: &Split) -> String {
+    format!("experiments.{}", split.key)
 }
 
 /// Overlaps that were not there before; stitching finds and reports them.
@@ -204,6 +262,46 @@ mod tests {
     }
 
     #[test]
+    fn ranges_are_weights_and_more_coverage_by_them_is_safe() {
+        let with = |ranges: Value| in_rule(|r| r["ranges"] = ranges);
+        let before = with(json!([[0.0, 0.1], [0.5, 0.6]]));
+        let check = |after: Value, expected: &[&str]| {
+            assert_eq!(found(&before, &with(after)), expected);
+        };
+        check(json!([[0.0, 0.5], [0.5, 1.0]]), &[]);
+        check(json!([[0.0, 0.3], [0.5, 0.6]]), &["weights_changed"]);
+        check(json!([[0.5, 0.6], [0.0, 0.1]]), &["weights_changed"]);
+        // The same said with a coverage.
+        let coverage = in_rule(|r| r["coverage"] = json!(0.2));
+        assert_eq!(found(&before, &coverage), [""; 0]);
+    }
+
+    #[test]
+    fn auto_experiments_are_compared_while_they_run() {
+        let with = |status: &str, more: Value| {
+            let mut auto = json!({"key": "banner", "status": status, "variations": [{}, {}],
+                "weights": [0.5, 0.5], "seed": "s"});
+            auto.as_object_mut()
+                .unwrap()
+                .extend(more.as_object().unwrap().clone());
+            stitched(&json!({"features": {}, "experiments": [auto]}), &[])
+        };
+        let before = with("running", json!({}));
+        let weights = json!({"weights": [0.9, 0.1]});
+        let seed = json!({"seed": "other"});
+        let coverage = json!({"coverage": 0.5});
+        assert_eq!(
+            found(&before, &with("running", weights.clone())),
+            ["weights_changed"]
+        );
+        assert_eq!(found(&before, &with("running", seed)), ["hash_changed"]);
+        assert_eq!(found(&before, &with("running", coverage)), [""; 0]);
+        assert_eq!(found(&before, &with("stopped", weights.clone())), [""; 0]);
+        let draft = with("draft", json!({}));
+        assert_eq!(found(&draft, &with("draft", weights)), [""; 0]);
+    }
+
+    #[test]
     fn another_hash_is_reported_unless_a_new_phase_begins_with_it() {
         let before = with(|_| {});
         for (name, value) in [
@@ -228,6 +326,53 @@ mod tests {
             r["phase"] = json!("1");
         });
         assert_eq!(found(&before, &anew), [""; 0]);
+    }
+
+    #[test]
+    fn an_edit_of_hash_and_weights_is_both() {
+        let both = |r: &mut Value| {
+            r["seed"] = json!("other");
+            r["weights"] = json!([0.9, 0.1]);
+        };
+        let (before, after) = (in_rule(|_| {}), in_rule(both));
+        assert_eq!(found(&before, &after), ["weights_changed", "hash_changed"]);
+        let rules = Rules {
+            weights_changed: Reaction::Hold,
+            ..rules()
+        };
+        let findings = findings(&rules, &"s".into(), &before, &after);
+        assert_eq!(findings.trips.len(), 1);
+        assert_eq!(findings.trips[0].guard, Guard::WeightsChanged);
+        assert_eq!(findings.warnings[0].code, "hash_changed");
+    }
+
+    #[test]
+    fn rules_of_one_experiment_are_compared_each_with_itself() {
+        let rule = |country: &str, weight: f64| {
+            json!({"key": "one", "variations": [0, 1], "weights": [weight, 1.0 - weight],
+                "condition": {"country": country}})
+        };
+        let side = |rules: &[Value], default: i32| {
+            let feature = json!({"defaultValue": default, "rules": rules});
+            stitched(&json!({"features": {"f": feature}}), &[])
+        };
+        let both = [rule("de", 0.5), rule("us", 0.9)];
+        let before = side(&both, 0);
+        assert_eq!(found(&before, &side(&both, 1)), [""; 0]);
+        assert_eq!(found(&before, &side(&both[1..], 0)), [""; 0]);
+        assert_eq!(found(&side(&both[1..], 0), &before), [""; 0]);
+        let edited = [rule("de", 0.5), rule("us", 0.8)];
+        assert_eq!(found(&before, &side(&edited, 0)), ["weights_changed"]);
+        let swapped = [rule("de", 0.9), rule("us", 0.5)];
+        assert_eq!(found(&before, &side(&swapped, 0)), ["weights_changed"]);
+    }
+
+    #[test]
+    fn an_experiment_that_another_source_takes_over_is_compared_too() {
+        let mut before = with(|_| {});
+        before.experiments[0].source = "other".into();
+        let after = with(|e| e["hashVersion"] = json!(1));
+        assert_eq!(found(&before, &after), ["hash_changed"]);
     }
 
     #[test]

@@ -13,8 +13,9 @@ mod edits;
 mod empty;
 mod growth;
 pub mod limits;
+mod sample;
 mod shrink;
-mod splits;
+pub(super) mod splits;
 #[cfg(test)]
 pub(super) mod test_support;
 mod touched;
@@ -135,6 +136,8 @@ pub struct Rules {
     pub namespace_overlap: Reaction,
     /// Whether a first load may have nothing in it.
     pub allow_empty: bool,
+    /// Whether the settings list the connections: then only they take one away, and that is meant.
+    pub lists_connections: bool,
     /// Dialect in which sample units are evaluated.
     pub dialect: Dialect,
 }
@@ -212,6 +215,8 @@ pub fn of_part(rules: &Rules, old: &SourceInput, new: &Content) -> Vec<Trip> {
                 .into_iter()
                 .collect()
         }
+        // What goes with them is looked at all the same, as part of the environment.
+        Content::Removed(_) if rules.lists_connections => Vec::new(),
         Content::Removed(keys) => shrink::connections(rules, old.payloads.len(), keys.len())
             .into_iter()
             .collect(),

@@ -1,12 +1,17 @@
 //! Too much is gone: features, running experiments, what a consumer or a connection is shown.
+//!
+//! A feature that is still there but says nothing any more is gone, too: every value of it would be null.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Guard, Rules, Shown, Trip, percent, splits::rule_experiments};
 use crate::{
-    model::{Experiment, Sourced, Status, Stitched},
+    model::{Experiment, Feature, Sourced, Status, Stitched},
     pipeline::Payload,
 };
 
@@ -15,6 +20,8 @@ use crate::{
 struct Removal {
     before: usize,
     removed: usize,
+    /// How many of the removed are there and blank.
+    blank: usize,
     /// Whether nothing being left is too much however little there was.
     is_emptied: bool,
 }
@@ -24,6 +31,7 @@ impl Removal {
         Self {
             before,
             removed,
+            blank: 0,
             is_emptied: false,
         }
     }
@@ -44,13 +52,14 @@ impl Removal {
             return None;
         }
         let limit = percent(rules.max_removed_share);
-        let message = if is_nothing_left {
-            format!("nothing is left of {before} {what}")
-        } else {
-            format!(
-                "{removed} of {before} {what} ({}) are gone; at most {limit} may go at once",
-                percent(share)
-            )
+        let message = match (is_nothing_left, self.blank) {
+            (true, 0) => format!("nothing is left of {before} {what}"),
+            (true, blank) => format!("nothing is left of {before} {what}: {blank} are blank"),
+            (false, blank) => format!(
+                "{removed} of {before} {what} ({}) are {}; at most {limit} may go at once",
+                percent(share),
+                gone(removed, blank)
+            ),
         };
         Some(Trip {
             guard: Guard::Shrink,
@@ -63,6 +72,44 @@ impl Removal {
     }
 }
 
+fn gone(removed: usize, blank: usize) -> &'static str {
+    match blank {
+        0 => "gone",
+        _ if blank == removed => "blank",
+        _ => "gone or blank",
+    }
+}
+
+/// Features by key.
+type Features<'a> = BTreeMap<&'a str, &'a Feature>;
+
+/// What is gone of features, or says nothing any more.
+fn features(before: &Features<'_>, after: &Features<'_>) -> Removal {
+    let mut removal = Removal::new(before.len(), 0);
+    for (key, old) in before {
+        let Some(new) = after.get(key) else {
+            removal.removed += 1;
+            continue;
+        };
+        if new.definition != old.definition && is_blank(new) && !is_blank(old) {
+            removal.removed += 1;
+            removal.blank += 1;
+        }
+    }
+    let says_something = |side: &Features<'_>| side.values().any(|feature| !is_blank(feature));
+    removal.is_emptied = removal.removed > 0
+        && (after.is_empty() || !says_something(after) && says_something(before));
+    removal
+}
+
+/// Whether a feature has neither a default nor a rule.
+fn is_blank(feature: &Feature) -> bool {
+    let definition = feature.definition.to_value();
+    let default = definition.get("defaultValue");
+    let rules = definition.get("rules").and_then(Value::as_array);
+    default.is_none_or(Value::is_null) && rules.is_none_or(Vec::is_empty)
+}
+
 /// The features and running experiments that an environment has of a source.
 pub(super) fn environment(
     rules: &Rules,
@@ -70,42 +117,74 @@ pub(super) fn environment(
     before: &Stitched,
     after: &Stitched,
 ) -> Vec<Trip> {
-    let of_it = before
-        .features
-        .iter()
-        .filter(|(_, feature)| feature.source == *source);
-    let is_there = |key: &Arc<str>| {
-        let feature = after.features.get(key);
-        feature.is_some_and(|feature| feature.source == *source)
-    };
-    let (mut number, mut removed) = (0, 0);
-    for (key, _) in of_it {
-        number += 1;
-        removed += usize::from(!is_there(key));
-    }
-    let features = Removal {
-        before: number,
-        removed,
-        is_emptied: !after.features.values().any(|f| f.source == *source),
-    };
-    let (old, new) = (running(source, before), running(source, after));
+    let [old, new] = [before, after].map(|side| features_of(source, side));
+    let features = features(&old, &new);
+    let [old, new] = [before, after].map(|side| running(side, |of| of == source));
     let experiments = Removal {
-        before: old.len(),
-        removed: old.difference(&new).count(),
         is_emptied: new.is_empty(),
+        ..Removal::new(old.len(), old.difference(&new).count())
+    };
+    // All differences are this source's: what others no longer have, it took by defining the same keys.
+    let others = running(before, |of| of != source);
+    let left = running(after, |_| true);
+    let taken = Removal {
+        is_emptied: others.is_disjoint(&left),
+        ..Removal::new(others.len(), others.difference(&left).count())
+    };
+    // Where the list has some, it says what runs.
+    let last = if old.is_empty() && new.is_empty() {
+        last_in_payload(source, before, after)
+    } else {
+        None
     };
     let trips = [
         features.trip(rules, "features", "features"),
         experiments.trip(rules, "experiments", "running experiments"),
+        taken.trip(rules, "experiments", "running experiments of other sources"),
+        last.and_then(|last| last.trip(rules, "experiments", "experiments of the payload")),
     ];
     trips.into_iter().flatten().collect()
 }
 
-/// Tracking keys of a source's running experiments.
-fn running<'a>(source: &Arc<str>, stitched: &'a Stitched) -> BTreeSet<&'a str> {
+fn features_of<'a>(source: &Arc<str>, stitched: &'a Stitched) -> Features<'a> {
+    let features = stitched.features.iter();
+    features
+        .filter(|(_, feature)| feature.source == *source)
+        .map(|(key, feature)| (&**key, &*feature.item))
+        .collect()
+}
+
+/// The experiments in a source's rules and its auto experiments, where none of them is left.
+fn last_in_payload(source: &Arc<str>, before: &Stitched, after: &Stitched) -> Option<Removal> {
+    let auto = |side: &Stitched| {
+        let auto = side.auto_experiments.iter();
+        auto.filter(|experiment| experiment.source == *source)
+            .count()
+    };
+    if in_rules_of(source, after).next().is_some() || auto(after) > 0 {
+        return None;
+    }
+    let keys: BTreeSet<String> = in_rules_of(source, before).collect();
+    let number = keys.len() + auto(before);
+    Some(Removal {
+        is_emptied: true,
+        ..Removal::new(number, number)
+    })
+}
+
+/// Tracking keys of the experiments in a source's rules.
+fn in_rules_of(source: &Arc<str>, stitched: &Stitched) -> impl Iterator<Item = String> {
+    let features = stitched.features.iter();
+    let of_it = features.filter(move |(_, feature)| feature.source == *source);
+    let experiments = of_it.flat_map(|(key, feature)| rule_experiments(key, &feature.item));
+    experiments.map(|experiment| experiment.key)
+}
+
+/// Tracking keys of the running experiments of some sources.
+fn running(stitched: &Stitched, is_theirs: impl Fn(&Arc<str>) -> bool) -> BTreeSet<&str> {
     let is_running = |experiment: &&Sourced<Arc<Experiment>>| {
         let item = &experiment.item;
-        experiment.source == *source && item.status == Status::Running && !item.archived
+        is_theirs(&experiment.source) && item.status == Status::Running && !item.archived
     };
     let experiments = stitched.experiments.iter().filter(is_running);
     experiments
@@ -120,11 +199,11 @@ pub(super) fn payload(
     before: &Payload,
     after: &Payload,
 ) -> Vec<Trip> {
-    let gone = before
-        .features
-        .keys()
-        .filter(|key| !after.features.contains_key(*key));
-    let features = Removal::new(before.features.len(), gone.count());
+    let [old, new] = [before, after].map(|payload| -> Features<'_> {
+        let features = payload.features.iter();
+        features.map(|(key, f)| (&**key, &**f)).collect()
+    });
+    let features = features(&old, &new);
     let auto = before.auto_experiments.len();
     let auto = Removal::new(auto, auto.saturating_sub(after.auto_experiments.len()));
     let trips = [
@@ -178,123 +257,11 @@ pub(super) fn view(rules: &Rules, before: &Shown, after: &Shown) -> Option<Trip>
 /// The connections of a source.
 pub(super) fn connections(rules: &Rules, before: usize, removed: usize) -> Option<Trip> {
     let removal = Removal {
-        before,
-        removed,
         is_emptied: removed >= before,
+        ..Removal::new(before, removed)
     };
     removal.trip(rules, "connections", "connections")
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::{
-        super::test_support::{listed, payload as read, rules, stitched},
-        *,
-    };
-
-    fn features(number: usize) -> Value {
-        (0..number)
-            .map(|i| (format!("f{i}"), json!({"defaultValue": i})))
-            .collect::<serde_json::Map<_, _>>()
-            .into()
-    }
-
-    fn running_ones(number: usize) -> Vec<Value> {
-        (0..number).map(|i| listed(&format!("e{i}"))).collect()
-    }
-
-    #[track_caller]
-    fn check(before: (usize, usize), after: (usize, usize), expected: &[(&str, i64, i64)]) {
-        let side = |(f, e)| stitched(&json!({"features": features(f)}), &running_ones(e));
-        let trips = environment(&rules(), &"s".into(), &side(before), &side(after));
-        let found: Vec<_> = trips
-            .iter()
-            .map(|trip| {
-                let number = |value: &Value| value.as_i64().unwrap();
-                (
-                    trip.subject.as_str(),
-                    number(&trip.before),
-                    number(&trip.after),
-                )
-            })
-            .collect();
-        assert_eq!(found, expected, "{trips:?}");
-    }
-
-    #[test]
-    fn features_and_running_experiments_are_counted_separately() {
-        check((10, 10), (7, 7), &[]);
-        check((10, 10), (6, 10), &[("features", 10, 6)]);
-        check((10, 10), (10, 6), &[("experiments", 10, 6)]);
-        check(
-            (10, 10),
-            (6, 6),
-            &[("features", 10, 6), ("experiments", 10, 6)],
-        );
-    }
-
-    #[test]
-    fn few_removals_never_trip_unless_nothing_is_left() {
-        check((3, 3), (1, 1), &[]);
-        check((2, 2), (0, 2), &[("features", 2, 0)]);
-        check((2, 1), (2, 0), &[("experiments", 1, 0)]);
-        check((0, 0), (0, 0), &[]);
-    }
-
-    #[test]
-    fn an_experiment_that_is_stopped_no_longer_runs() {
-        let mut list = running_ones(5);
-        let before = stitched(&json!({"features": {}}), &list);
-        for experiment in &mut list[..3] {
-            experiment["status"] = json!("stopped");
-        }
-        let after = stitched(&json!({"features": {}}), &list);
-        let trips = environment(&rules(), &"s".into(), &before, &after);
-        assert_eq!(
-            trips[0].message,
-            "3 of 5 running experiments (60 %) are gone; at most 30 % may go at once"
-        );
-    }
-
-    #[test]
-    fn experiments_that_vanish_from_rules_are_counted_though_their_features_stay() {
-        let with = |number: usize| {
-            let feature = |i: usize| {
-                let rule = json!({"key": format!("e{i}"), "variations": [0, 1]});
-                let rules = if i < number { json!([rule]) } else { json!([]) };
-                (format!("f{i}"), json!({"defaultValue": 0, "rules": rules}))
-            };
-            let features: serde_json::Map<_, _> = (0..6).map(feature).collect();
-            read(&json!({"features": features}))
-        };
-        let trips = |after| payload(&rules(), "payload k", &with(6), &with(after));
-        assert_eq!(trips(5), []);
-        assert_eq!(
-            trips(0)[0].message,
-            "6 of 6 experiments in rules (100 %) are gone; at most 30 % may go at once"
-        );
-    }
-
-    #[test]
-    fn a_view_may_lose_few_of_its_members() {
-        let view = |number: usize| Shown {
-            name: "varnish".into(),
-            members: (0..number).map(|i| format!("e{i}")).collect(),
-            bytes: 0,
-        };
-        assert_eq!(super::view(&rules(), &view(9), &view(7)), None);
-        let trip = super::view(&rules(), &view(9), &view(5)).unwrap();
-        assert_eq!(trip.subject, "view varnish");
-        // Whether a view may be empty is another guard's to say.
-        assert_eq!(super::view(&rules(), &view(2), &view(0)), None);
-    }
-
-    #[test]
-    fn connections_do_not_go_all_at_once() {
-        assert_eq!(connections(&rules(), 10, 2), None);
-        assert!(connections(&rules(), 10, 4).is_some());
-        assert!(connections(&rules(), 1, 1).is_some());
-    }
-}
+mod tests;

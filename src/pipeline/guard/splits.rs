@@ -4,19 +4,24 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::model::{Experiment, Feature, Status};
+use crate::{
+    eval::{Range, bucket_ranges},
+    model::{Experiment, Feature, Status},
+};
 
 /// An experiment's way to divide its units.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Split {
+pub(in crate::pipeline) struct Split {
     /// Tracking key.
-    pub(super) key: String,
+    pub(in crate::pipeline) key: String,
     /// Changes where units are meant to be divided anew: phase and bucket versions.
     pub(super) generation: Value,
     /// Seed, hash attribute and hash version.
     pub(super) hash: Value,
     /// By variation, in the order of hashing.
     pub(super) weights: Vec<f64>,
+    /// The buckets of each variation; none in the list, where they follow from weights and coverage.
+    pub(super) ranges: Vec<Range>,
 }
 
 /// The experiments in a feature's rules.
@@ -31,8 +36,31 @@ pub(super) fn rule_experiments(key: &Arc<str>, feature: &Feature) -> Vec<Split> 
     rules.filter_map(|rule| of_rule(key, rule)).collect()
 }
 
+/// Reads an auto experiment; `None` where it does not run.
+pub(in crate::pipeline) fn of_auto(experiment: &Value) -> Option<Split> {
+    let text = |name: &str| experiment.get(name).and_then(Value::as_str);
+    let key = text("key")?;
+    let is_running = text("status").is_none_or(|status| status == "running");
+    of_rule(key, experiment).filter(|_| is_running)
+}
+
+/// Reads `[[start, end], …]`.
+pub(in crate::pipeline) fn ranges(value: &Value) -> Option<Vec<Range>> {
+    let range = |range: &Value| Some((range.get(0)?.as_f64()?, range.get(1)?.as_f64()?));
+    value.as_array()?.iter().map(range).collect()
+}
+
+/// The weights that ranges of their own amount to.
+fn shares(ranges: &[Range]) -> Vec<f64> {
+    let lengths = ranges.iter().map(|(start, end)| (end - start).max(0.0));
+    let total: f64 = lengths.clone().sum();
+    lengths
+        .map(|length| length / total.max(f64::MIN_POSITIVE))
+        .collect()
+}
+
 /// Reads the rule of a feature; `None` for one that is no experiment.
-pub(super) fn of_rule(feature: &str, rule: &Value) -> Option<Split> {
+pub(in crate::pipeline) fn of_rule(feature: &str, rule: &Value) -> Option<Split> {
     let variations = rule.get("variations")?.as_array()?.len();
     // A force before the variations makes them unreachable, as SDKs see it.
     if rule.get("force").is_some() {
@@ -48,6 +76,14 @@ pub(super) fn of_rule(feature: &str, rule: &Value) -> Option<Split> {
         reason = "there are at most some thousand variations"
     )]
     let even = || vec![1.0 / variations.max(1) as f64; variations];
+    let given = rule.get("ranges").and_then(ranges);
+    let weights = match &given {
+        Some(given) => shares(given),
+        None => weights
+            .filter(|weights| weights.len() == variations)
+            .unwrap_or_else(even),
+    };
+    let coverage = rule.get("coverage").and_then(Value::as_f64).unwrap_or(1.0);
     Some(Split {
         key: key.to_owned(),
         generation: json!([
@@ -60,9 +96,8 @@ pub(super) fn of_rule(feature: &str, rule: &Value) -> Option<Split> {
             "hashAttribute": text("hashAttribute").unwrap_or("id"),
             "hashVersion": rule.get("hashVersion").and_then(Value::as_f64).unwrap_or(1.0),
         }),
-        weights: weights
-            .filter(|weights| weights.len() == variations)
-            .unwrap_or_else(even),
+        ranges: given.unwrap_or_else(|| bucket_ranges(variations, coverage, Some(&weights))),
+        weights,
     })
 }
 
@@ -91,5 +126,6 @@ pub(super) fn of_listed(experiment: &Experiment) -> Option<Split> {
             "hashVersion": f64::from(experiment.hash_version),
         }),
         weights: variations.map(|variation| weight(&variation.id)).collect(),
+        ranges: Vec::new(),
     })
 }

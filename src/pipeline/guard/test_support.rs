@@ -28,6 +28,7 @@ pub(in crate::pipeline) fn rules() -> Rules {
         hash_changed: Reaction::Warn,
         namespace_overlap: Reaction::Warn,
         allow_empty: false,
+        lists_connections: false,
         dialect: Dialect::Strict,
     }
 }

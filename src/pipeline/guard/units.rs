@@ -1,15 +1,17 @@
 //! How many sample units would get another variation through something that their experiment refers to.
 //!
 //! The sample is fixed, so the same change gives the same numbers everywhere. A unit has nothing but its name, in every
-//! attribute that something is hashed by: experiments that are targeted at other attributes have no sample units and are
-//! not covered. A unit that had no variation and gets one does not count: that is what ramping up looks like.
+//! attribute that something is hashed by. Experiments that are targeted at other attributes have no such units; for them
+//! there are units with the values that targeting names ([`super::sample`]), which say no more than that all would go.
+//! A unit that had no variation and gets one does not count: that is what ramping up looks like.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
 use super::{
     Guard, Rules, Trip, percent,
+    sample::Named,
     touched::{Touched, touched},
 };
 use crate::{
@@ -21,6 +23,8 @@ use crate::{
 const UNITS: usize = 2_000;
 /// Most decisions made for one side, so that a change that touches everything takes some tenths of a second at most.
 const DECISIONS_MAX: usize = 400_000;
+/// Fewer units with named values say nothing: one combination of values may go while others stay.
+const TARGETED_MIN: usize = 20;
 /// Most experiments named in a message.
 const NAMED_MAX: usize = 3;
 
@@ -31,13 +35,30 @@ pub(super) fn trip(rules: &Rules, before: &Stitched, after: &Stitched) -> Option
         return None;
     }
     let sides = [document(before, &touched), document(after, &touched)];
-    let attributes = hash_attributes(&sides);
+    let documents: [Value; 2] = sides
+        .each_ref()
+        .map(|side| serde_json::from_str(side).unwrap_or_default());
+    let attributes = hash_attributes(&documents);
     let [old, new] = sides.map(|side| Environment::new(side.as_bytes(), rules.dialect).ok());
     // Definitions were read once already; what cannot be compiled is not this guard's to report.
-    let counted = count(&old?, &new?, &touched.keys, &attributes);
+    let (old, new) = (old?, new?);
+    let plain = |unit: usize| with_name(Map::new(), unit, &attributes);
+    let places = places(&old, &new, &touched.keys);
+    let counted = count(&old, &new, &places, &plain);
     #[expect(clippy::cast_precision_loss, reason = "there are some thousand units")]
     let share = counted.changed as f64 / counted.with_variation.max(1) as f64;
-    (share > rules.max_changed_units_share).then(|| Trip {
+    if share <= rules.max_changed_units_share {
+        let unseen = places
+            .iter()
+            .filter(|place| !counted.of.contains_key(place.key));
+        let unseen: Vec<Place<'_>> = unseen.copied().collect();
+        let values = Named::of(&documents);
+        let targeted = |unit: usize| with_name(values.unit(unit), unit, &attributes);
+        return all_gone(rules, [&old, &new], &unseen, &targeted);
+    }
+    let lossy = counted.of.iter().filter(|(_, [_, lost])| *lost > 0);
+    let lossy = lossy.map(|(key, _)| *key);
+    Some(Trip {
         guard: Guard::ChangedUnits,
         subject: "experiments".to_owned(),
         message: format!(
@@ -45,7 +66,7 @@ pub(super) fn trip(rules: &Rules, before: &Stitched, after: &Stitched) -> Option
             counted.changed,
             counted.with_variation,
             percent(share),
-            named(&counted.experiments),
+            named(lossy),
             percent(rules.max_changed_units_share),
         ),
         before: json!(counted.with_variation),
@@ -54,13 +75,54 @@ pub(super) fn trip(rules: &Rules, before: &Stitched, after: &Stitched) -> Option
     })
 }
 
-fn named(keys: &BTreeSet<&str>) -> String {
+/// Trips where all targeted units of an experiment would get another variation of it, or none.
+fn all_gone(
+    rules: &Rules,
+    [old, new]: [&Environment; 2],
+    unseen: &[Place<'_>],
+    unit: &dyn Fn(usize) -> Map<String, Value>,
+) -> Option<Trip> {
+    if unseen.is_empty() || rules.max_changed_units_share >= 1.0 {
+        return None;
+    }
+    let counted = count(old, new, unseen, unit).of;
+    let gone = counted
+        .into_iter()
+        .filter(|(_, [had, lost])| *had >= TARGETED_MIN && had == lost);
+    let gone: BTreeMap<&str, usize> = gone.map(|(key, [had, _])| (key, had)).collect();
+    let before: usize = gone.values().sum();
+    (before > 0).then(|| Trip {
+        guard: Guard::ChangedUnits,
+        subject: "experiments".to_owned(),
+        message: format!(
+            "all {before} targeted sample units would get another variation of {}, whose own definition did not change",
+            named(gone.into_keys()),
+        ),
+        before: json!(before),
+        after: json!(0),
+        limit: json!(rules.max_changed_units_share),
+    })
+}
+
+/// A unit with its name in these attributes.
+fn with_name(
+    mut user: Map<String, Value>,
+    unit: usize,
+    attributes: &[String],
+) -> Map<String, Value> {
+    let name = Value::String(format!("sample-{unit}"));
+    let named = attributes.iter().map(|key| (key.clone(), name.clone()));
+    user.extend(named);
+    user
+}
+
+fn named<'k>(mut keys: impl Iterator<Item = &'k str>) -> String {
     let first: Vec<String> = keys
-        .iter()
+        .by_ref()
         .take(NAMED_MAX)
         .map(|key| format!("`{key}`"))
         .collect();
-    let more = keys.len() - first.len();
+    let more = keys.count();
     let first = first.join(", ");
     if more > 0 {
         format!("{first} and {more} more")
@@ -69,50 +131,64 @@ fn named(keys: &BTreeSet<&str>) -> String {
     }
 }
 
+/// Where an experiment is on both sides.
+#[derive(Clone, Copy)]
+struct Place<'k> {
+    key: &'k str,
+    before: usize,
+    after: Option<usize>,
+}
+
+fn places<'k>(old: &Environment, new: &Environment, keys: &'k BTreeSet<String>) -> Vec<Place<'k>> {
+    let place = |key: &'k String| {
+        Some(Place {
+            key,
+            before: old.find(key)?,
+            after: new.find(key),
+        })
+    };
+    keys.iter().filter_map(place).collect()
+}
+
 /// What the sample shows.
 struct Counted<'k> {
     /// Units that had a variation of any touched experiment.
     with_variation: usize,
     /// Those of them that would have another one, or none.
     changed: usize,
-    /// The experiments in which that happens.
-    experiments: BTreeSet<&'k str>,
+    /// The same of each experiment, where it is not none.
+    of: BTreeMap<&'k str, [usize; 2]>,
 }
 
 fn count<'k>(
     old: &Environment,
     new: &Environment,
-    keys: &'k BTreeSet<String>,
-    attributes: &[String],
+    places: &[Place<'k>],
+    user: &dyn Fn(usize) -> Map<String, Value>,
 ) -> Counted<'k> {
-    let places: Vec<(&str, usize, Option<usize>)> = keys
-        .iter()
-        .filter_map(|key| Some((key.as_str(), old.find(key)?, new.find(key))))
-        .collect();
     let mut counted = Counted {
         with_variation: 0,
         changed: 0,
-        experiments: BTreeSet::new(),
+        of: BTreeMap::new(),
     };
     let forced = Forced::default();
     for unit in 0..UNITS.min(DECISIONS_MAX / places.len().max(1)) {
-        let name = Value::String(format!("sample-{unit}"));
-        let user: Map<String, Value> = attributes
-            .iter()
-            .map(|attribute| (attribute.clone(), name.clone()))
-            .collect();
+        let user = user(unit);
         let context = Context::new(&user);
         let (mut had_one, mut is_changed) = (false, false);
-        for (key, before, after) in &places {
-            let Some(variation) = old.variation(&context, *before, &forced) else {
+        for place in places {
+            let Some(variation) = old.variation(&context, place.before, &forced) else {
                 continue;
             };
             had_one = true;
-            let after = after.and_then(|after| new.variation(&context, after, &forced));
-            if after != Some(variation) {
-                is_changed = true;
-                counted.experiments.insert(key);
-            }
+            let after = place
+                .after
+                .and_then(|after| new.variation(&context, after, &forced));
+            let is_lost = after != Some(variation);
+            let of_it = counted.of.entry(place.key).or_default();
+            of_it[0] += 1;
+            of_it[1] += usize::from(is_lost);
+            is_changed |= is_lost;
         }
         counted.with_variation += usize::from(had_one);
         counted.changed += usize::from(is_changed);
@@ -201,11 +277,10 @@ fn ids(prerequisites: Option<&Value>) -> impl Iterator<Item = &str> {
 }
 
 /// Every attribute that something is hashed by on either side.
-fn hash_attributes(documents: &[String; 2]) -> Vec<String> {
+fn hash_attributes(documents: &[Value; 2]) -> Vec<String> {
     let mut found = BTreeSet::from(["id".to_owned()]);
     for document in documents {
-        let value: Value = serde_json::from_str(document).unwrap_or_default();
-        collect(&value, &mut found);
+        collect(document, &mut found);
     }
     found.into_iter().collect()
 }
@@ -266,6 +341,39 @@ mod tests {
             "{tripped:?}"
         );
         assert_eq!(tripped, trip(0.8, 0.4).unwrap(), "the sample is fixed");
+    }
+
+    /// An experiment for some countries behind a prerequisite and a saved group.
+    fn targeted(is_open: bool, countries: &[&str]) -> Stitched {
+        let rule = json!({"key": "e", "variations": [0, 1],
+            "condition": {"plan": {"$in": ["pro", "team"]}, "country": {"$inGroup": "g"}},
+            "parentConditions": [{"id": "parent", "condition": {"value": true}}]});
+        let features = json!({"parent": {"defaultValue": is_open}, "f": {"rules": [rule]}});
+        let document = json!({"features": features, "savedGroups": {"g": countries}});
+        stitched(&document, &[])
+    }
+
+    #[test]
+    fn a_targeted_experiment_that_all_its_units_lose_trips_and_one_that_some_lose_does_not() {
+        let all: &[&str] = &["de", "fr", "us"];
+        let before = targeted(true, all);
+        let tripped = trip(&rules(), &before, &targeted(false, all)).unwrap();
+        assert!(
+            tripped
+                .message
+                .ends_with(" of `e`, whose own definition did not change"),
+            "{tripped:?}"
+        );
+        assert_eq!(tripped.after, json!(0));
+        assert!(trip(&rules(), &before, &targeted(true, &[])).is_some());
+        // How many of the units are from there is not known.
+        assert_eq!(trip(&rules(), &before, &targeted(true, &all[..1])), None);
+        assert_eq!(trip(&rules(), &targeted(false, all), &before), None);
+        let off = Rules {
+            max_changed_units_share: 1.0,
+            ..rules()
+        };
+        assert_eq!(trip(&off, &before, &targeted(false, all)), None);
     }
 
     #[test]
