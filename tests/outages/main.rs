@@ -143,6 +143,16 @@ impl Scene {
             .json()
     }
 
+    /// Forces the counter for so long.
+    async fn force_counter(&self, value: u64, expires_in: &str) {
+        let url = format!("{}/admin/environments/{ENVIRONMENT}/overrides", self.admin);
+        let body = json!({"kind": "feature", "key": "counter", "value": value, "reason": "it broke",
+            "expires_in": expires_in});
+        let set = self.http.post(url).body(body.to_string());
+        let set = answer(set.send().await.unwrap()).await;
+        assert_eq!(set.status, 201, "{set:?}");
+    }
+
     async fn get(&self, path: &str) -> Answer {
         let url = format!("{}{path}", self.data);
         answer(self.http.get(url).send().await.unwrap()).await

@@ -51,7 +51,6 @@ pub use self::{
 };
 use super::{MAILBOX, board::Board, poller::Outcome, slot::Slot, store::StoreActor};
 use crate::{
-    clock,
     metrics::Metrics,
     model::Issue,
     settings::Connection,
@@ -213,7 +212,7 @@ impl ConfigServiceActor {
         fail::fail_point!("config_service.timer");
         let board = &self.links.board;
         let news = |name: &str| board.environment(name).map_or(0, |cell| cell.decisions());
-        for environment in self.memory.due(clock::now_ms(), news) {
+        for environment in self.memory.due(news) {
             let is_queued = self.queue.iter().any(|work| {
                 matches!(work, Work::Operate { order: Order::Refresh { environment: queued }, .. } if *queued == environment)
             });

@@ -53,7 +53,7 @@ pub(super) async fn bring_out(
 ) -> Result<Option<Published>, JobError> {
     let served = current(links, environment).await?;
     let now = clock::now();
-    let plan = memory.plan(environment, served.as_ref(), clock::to_ms(now));
+    let plan = memory.plan(environment, served.as_ref());
     let (candidate, issues) = match plan {
         Some(plan) => {
             let composed = blocking(move || compose(plan, served.as_deref(), now, note)).await?;
