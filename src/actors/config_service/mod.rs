@@ -18,6 +18,7 @@ mod job;
 mod memory;
 mod operator;
 mod parking;
+mod pinned;
 mod publish;
 mod relay;
 mod restore;

@@ -69,6 +69,8 @@ impl Environment {
 pub(in super::super) struct Plan {
     /// The live or the pinned content.
     pub(in super::super) base: Arc<Candidate>,
+    /// The live content.
+    pub(in super::super) live: Option<Arc<Candidate>>,
     /// In force, each target once.
     pub(in super::super) overrides: Vec<Override>,
     /// Revision that is pinned.
@@ -185,6 +187,7 @@ impl ConfigMemory {
             };
             Some(Plan {
                 base: base?,
+                live: of_it.live.clone(),
                 overrides,
                 pinned_from: of_it.decisions.pin.as_ref().map(|pin| pin.revision),
                 keys,
