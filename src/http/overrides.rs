@@ -161,6 +161,7 @@ async fn set_one(
     body.insert("revision".to_owned(), json!(done.revision));
     body.insert("durable".to_owned(), json!(done.is_durable));
     body.insert("replaced".to_owned(), json!(done.replaced));
+    body.insert("not_applied".to_owned(), json!(done.not_applied));
     Ok(answer(StatusCode::CREATED, &Value::Object(body)))
 }
 

@@ -16,5 +16,6 @@ mod endings;
 mod pins;
 mod refused;
 mod routes;
+mod sealed;
 mod stand;
 mod storage;

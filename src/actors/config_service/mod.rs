@@ -12,6 +12,7 @@
 //! and each environment is stitched once before any new input is looked at. A job lost to a panic is asked for again by
 //! its poller; until a job has ended well its environment counts as unsettled and is stitched again.
 
+mod connections;
 mod funnel;
 mod held;
 mod job;

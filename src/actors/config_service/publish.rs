@@ -95,6 +95,8 @@ pub(super) struct Composed {
     pub(super) issues: Vec<Issue>,
     /// What each override met.
     pub(super) found: Vec<Found>,
+    /// Client keys of the connections that no override reaches.
+    pub(super) locked: Vec<String>,
 }
 
 /// Puts together what is to be served. For a blocking thread.
@@ -117,6 +119,7 @@ pub(super) fn compose(
         candidate: None,
         issues: lent,
         found: Vec::new(),
+        locked: Vec::new(),
     };
     let mut meta = meta(&base.meta, plan.pinned_from, note);
     let (snapshot_tail, documents, evaluators, below) = if plan.overrides.is_empty() {
@@ -128,11 +131,12 @@ pub(super) fn compose(
             overrides: &plan.overrides,
             key_of: &|client_key| plan.keys.get(client_key).copied(),
             served,
+            is_successor: served.is_some_and(|served| served.meta.pinned_from == plan.pinned_from),
             now,
         };
         let overlaid = overlay.apply(&base);
         composed.issues.extend(overlaid.issues);
-        composed.found = overlaid.found;
+        (composed.found, composed.locked) = (overlaid.found, overlaid.locked);
         meta.experiments = meta.experiments.saturating_sub(overlaid.experiments_off);
         let (tail, documents) = (overlaid.snapshot_tail, overlaid.documents);
         (tail, documents, Evaluators::default(), Some(plan.base))

@@ -266,8 +266,11 @@ impl<'a> Job<'a> {
             None => None,
         };
         memory.set_served(environment);
-        let replaced = replaced.filter(|id| *id != forced.id);
-        Ok(self.decided(published, is_durable, replaced))
+        Ok(Decided {
+            replaced: replaced.filter(|id| *id != forced.id),
+            not_applied: composed.locked,
+            ..self.decided(published, is_durable)
+        })
     }
 
     async fn remove_override(self, message: RemoveOverride) -> Result<Decided, Failure> {
@@ -349,7 +352,7 @@ impl<'a> Job<'a> {
             });
         }
         let published = bring_out(memory, links, environment, note).await?;
-        Ok(self.decided(published.map(|published| published.revision), true, None))
+        Ok(self.decided(published.map(|published| published.revision), true))
     }
 
     fn forget(&self, ids: &[&str]) {
@@ -370,24 +373,17 @@ impl<'a> Job<'a> {
 
     async fn finish(self, note: Note, is_durable: bool) -> Result<Decided, Failure> {
         let published = bring_out(self.memory, self.links, &self.environment, Some(note)).await?;
-        Ok(self.decided(
-            published.map(|published| published.revision),
-            is_durable,
-            None,
-        ))
+        let published = published.map(|published| published.revision);
+        Ok(self.decided(published, is_durable))
     }
 
-    fn decided(
-        &self,
-        published: Option<u64>,
-        is_durable: bool,
-        replaced: Option<String>,
-    ) -> Decided {
+    fn decided(&self, published: Option<u64>, is_durable: bool) -> Decided {
         let served = self.served.as_ref().map_or(0, |served| served.revision);
         Decided {
             revision: published.unwrap_or(served),
             is_durable,
-            replaced,
+            replaced: None,
+            not_applied: Vec::new(),
         }
     }
 }

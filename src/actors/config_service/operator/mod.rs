@@ -38,6 +38,8 @@ pub struct Decided {
     pub is_durable: bool,
     /// The override of the same target that it put an end to.
     pub replaced: Option<String>,
+    /// Client keys of the connections that a new override does not reach: they are encrypted, and their keys not known.
+    pub not_applied: Vec<String>,
 }
 
 /// Why a decision was not taken.
