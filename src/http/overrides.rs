@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use actix_web::{HttpResponse, http::StatusCode, web};
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -196,6 +196,7 @@ struct RemoveBody {
 
 /// `DELETE …/overrides/{id}`.
 pub(super) async fn remove(
+    request: HttpRequest,
     state: web::Data<HttpState>,
     caller: Caller,
     path: web::Path<(String, String)>,
@@ -205,7 +206,7 @@ pub(super) async fn remove(
     let environment = decisions::environment(&state, &name)?;
     let shared = Arc::clone(&state.shared);
     let RemoveBody { reason } = extract::optional_json(&shared, payload).await?;
-    let reason = reason
+    let reason = decisions::said(&request, reason)?
         .map(|reason| decisions::reason(Some(reason)))
         .transpose()?;
     detached(remove_one(shared, caller, environment, (id, reason))).await?
