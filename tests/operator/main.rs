@@ -12,6 +12,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod approvals;
 mod endings;
 mod pins;
 mod refused;

@@ -164,6 +164,8 @@ pub struct ConfigMemory {
     pub(super) operated: Operated,
     /// What guards keep from being published.
     pub(super) parking: Parking,
+    /// The last order of each source by which something parked is taken in, or was.
+    pub(super) approvals: Mutex<BTreeMap<Arc<str>, String>>,
     /// Discovered connections that outlive the process.
     pub(super) kept: Kept,
 }
@@ -181,6 +183,7 @@ impl ConfigMemory {
             inner: Mutex::default(),
             operated: Operated::default(),
             parking: Parking::default(),
+            approvals: Mutex::default(),
             kept: Kept::default(),
         })
     }
