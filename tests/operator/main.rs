@@ -13,6 +13,8 @@
 mod support;
 
 mod approvals;
+mod audited;
+mod clients;
 mod endings;
 mod pins;
 mod refused;

@@ -178,3 +178,24 @@ async fn connections_that_are_newer_than_a_pin_go_on_being_answered() {
     assert_eq!(counters(&app).await, json!([3, 3, 3, 3]));
     app.stop().await;
 }
+
+#[tokio::test]
+async fn an_input_that_is_held_holds_neither_an_override_nor_a_pin() {
+    let (bed, app) = loaded().await;
+    counter(&bed, &app, 1).await;
+    let first = app.revision();
+    counter(&bed, &app, 2).await;
+    bed.upstream.set_features(json!({}));
+    assert_eq!(app.poll().await["outcome"], "held");
+    let set = force(&app, &feature("checkout", "fixed")).await;
+    assert_eq!(set["revision"], first + 2);
+    assert_eq!(default_of(&app, "checkout").await, "fixed");
+    assert_eq!(pin(&app, first).await["revision"], first + 3);
+    assert_eq!(default_of(&app, "counter").await, 1);
+    assert_eq!(default_of(&app, "checkout").await, "fixed");
+    unpin(&app).await;
+    assert_eq!(default_of(&app, "counter").await, 2);
+    let held = ask(&app, Method::GET, "held", &Value::Null).await.json();
+    assert_eq!(held["held"].as_array().unwrap().len(), 1);
+    app.stop().await;
+}
