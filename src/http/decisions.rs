@@ -3,12 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use actix::{Handler, Message, dev::ToEnvelope};
+use actix_web::HttpRequest;
+use serde::Deserialize;
 
 use super::{
     audit::{self, Note},
     auth::Caller,
     control::REASON_CHARS_MAX,
     error::ApiError,
+    extract,
     state::{HttpState, Shared},
 };
 use crate::actors::config_service::{ConfigServiceActor, Decided, OrderError};
@@ -21,6 +24,23 @@ pub(super) fn environment(state: &HttpState, name: &str) -> Result<Arc<str>, Api
     let cell = state.reader.board().environment(name);
     cell.map(|cell| Arc::clone(&cell.name))
         .ok_or_else(|| state.unknown_environment())
+}
+
+#[derive(Default, Deserialize)]
+struct ReasonQuery {
+    reason: Option<String>,
+}
+
+/// What the body says as the reason, else the query: many clients send no body with a `DELETE`.
+pub(super) fn said(
+    request: &HttpRequest,
+    body: Option<String>,
+) -> Result<Option<String>, ApiError> {
+    if body.is_some() {
+        return Ok(body);
+    }
+    let ReasonQuery { reason } = extract::query(request.query_string())?;
+    Ok(reason)
 }
 
 /// The reason that a decision needs.

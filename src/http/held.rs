@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use actix_web::{HttpResponse, http::StatusCode, web};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::{
     audit::{self, Note},
@@ -77,6 +78,7 @@ pub(super) fn decide(fate: Fate) -> actix_web::Route {
             let Body { reason, digest } = extract::optional_json(&shared, payload).await?;
             check_reason(&reason)?;
             let order = DecideHeld {
+                id: Uuid::new_v4().to_string(),
                 environment,
                 source,
                 fate,

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use actix_web::{HttpResponse, http::StatusCode, web};
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -161,6 +161,7 @@ async fn set_one(
     body.insert("revision".to_owned(), json!(done.revision));
     body.insert("durable".to_owned(), json!(done.is_durable));
     body.insert("replaced".to_owned(), json!(done.replaced));
+    body.insert("not_applied".to_owned(), json!(done.not_applied));
     Ok(answer(StatusCode::CREATED, &Value::Object(body)))
 }
 
@@ -195,6 +196,7 @@ struct RemoveBody {
 
 /// `DELETE …/overrides/{id}`.
 pub(super) async fn remove(
+    request: HttpRequest,
     state: web::Data<HttpState>,
     caller: Caller,
     path: web::Path<(String, String)>,
@@ -204,7 +206,7 @@ pub(super) async fn remove(
     let environment = decisions::environment(&state, &name)?;
     let shared = Arc::clone(&state.shared);
     let RemoveBody { reason } = extract::optional_json(&shared, payload).await?;
-    let reason = reason
+    let reason = decisions::said(&request, reason)?
         .map(|reason| decisions::reason(Some(reason)))
         .transpose()?;
     detached(remove_one(shared, caller, environment, (id, reason))).await?

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actix_web::{HttpResponse, http::StatusCode, web};
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -89,6 +89,7 @@ async fn pin_it(
 
 /// `DELETE …/pin`.
 pub(super) async fn unpin(
+    request: HttpRequest,
     state: web::Data<HttpState>,
     caller: Caller,
     name: web::Path<String>,
@@ -97,7 +98,7 @@ pub(super) async fn unpin(
     let environment = decisions::environment(&state, &name)?;
     let shared = Arc::clone(&state.shared);
     let UnpinBody { reason } = extract::optional_json(&shared, payload).await?;
-    let reason = decisions::reason(reason)?;
+    let reason = decisions::reason(decisions::said(&request, reason)?)?;
     detached(unpin_it(shared, caller, environment, reason)).await?
 }
 

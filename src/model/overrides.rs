@@ -28,7 +28,7 @@ pub struct Override {
     pub author: String,
     /// Unix milliseconds.
     pub created_at_ms: i64,
-    /// Unix milliseconds from which on it is over; `None`: until somebody removes it.
+    /// Unix milliseconds from which on it is over, by the clock of when it was set; `None`: until somebody removes it.
     pub expires_at_ms: Option<i64>,
 }
 
@@ -39,10 +39,5 @@ impl Override {
             Forced::Value(_) => "feature",
             Forced::Off => "experiment",
         }
-    }
-
-    /// Whether it is over.
-    pub fn is_expired(&self, now_ms: i64) -> bool {
-        self.expires_at_ms.is_some_and(|end| end <= now_ms)
     }
 }

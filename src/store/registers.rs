@@ -4,7 +4,10 @@
 //! has to be decided about which of them is "the newer": two operators who change different things at two replicas, or
 //! while the database is away, both get what they asked for.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    fmt,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,7 +17,7 @@ use serde_json::Value;
 const TAKEN_BACK_MAX: usize = 1000;
 
 /// One value and when it was said.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Register {
     /// Unix milliseconds; later than what it replaced, even where the clock went back.
     pub at_ms: i64,
@@ -27,6 +30,15 @@ impl Register {
         let text = |register: &Self| register.value.as_ref().map(Value::to_string);
         // Of two things said at the same moment any will do, as long as it is the same everywhere.
         self.at_ms > other.at_ms || (self.at_ms == other.at_ms && text(self) > text(other))
+    }
+}
+
+/// Without its value, which may be a secret.
+impl fmt::Debug for Register {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Register")
+            .field("at_ms", &self.at_ms)
+            .finish_non_exhaustive()
     }
 }
 

@@ -12,9 +12,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod approvals;
+mod audited;
+mod clients;
 mod endings;
 mod pins;
 mod refused;
 mod routes;
+mod sealed;
 mod stand;
 mod storage;

@@ -2,9 +2,13 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use stitchd::cli::demo::upstream::{CLIENT_KEY, Connection};
 
 use crate::{
-    stand::{ask, bytes, default_of, feature, force, loaded, pin, remove, snapshot, start, unpin},
+    stand::{
+        REMOTE, ask, bytes, default_of, evaluated, feature, features, force, furnish, loaded, pin,
+        remove, snapshot, start, start_discovering, unpin,
+    },
     support::{Bed, TestApp},
 };
 
@@ -118,5 +122,80 @@ async fn a_pin_can_be_moved_and_the_current_content_can_be_pinned() {
     assert_eq!(default_of(&app, "counter").await, 2);
     unpin(&app).await;
     assert_eq!(default_of(&app, "counter").await, 9);
+    app.stop().await;
+}
+
+/// A connection that is new, one that is evaluated remotely by now, and one that no longer is.
+#[tokio::test]
+async fn connections_that_are_newer_than_a_pin_go_on_being_answered() {
+    let mut bed = Bed::new();
+    furnish(&mut bed);
+    bed.upstream.add_connection(Connection::new("sdk-turned"));
+    let app = start_discovering(&bed).await;
+    counter(&bed, &app, 1).await;
+    let first = app.revision();
+    bed.upstream.add_connection(Connection::new("sdk-new"));
+    bed.upstream.add_connection(Connection {
+        remote_eval: true,
+        ..Connection::new("sdk-turned")
+    });
+    bed.upstream.add_connection(Connection::new(REMOTE));
+    counter(&bed, &app, 2).await;
+    pin(&app, first).await;
+    let counters = async |app: &TestApp| {
+        let of = |document: Value| document["features"]["counter"]["defaultValue"].clone();
+        json!([
+            of(features(app, "sdk-new").await),
+            of(evaluated(app, "sdk-turned").await),
+            of(features(app, REMOTE).await),
+            of(features(app, CLIENT_KEY).await),
+        ])
+    };
+    // The new one was never there; the others have what is pinned, in their new form.
+    assert_eq!(counters(&app).await, json!([2, 1, 1, 1]));
+    let issues = ask(&app, Method::GET, "issues", &Value::Null).await.json();
+    let codes = issues.to_string().matches("pin_without_document").count();
+    assert_eq!(codes, 1, "{issues}");
+    let turned = app.get("/api/features/sdk-turned").await;
+    assert_eq!(turned.status, 400, "{turned:?}");
+    counter(&bed, &app, 3).await;
+    assert_eq!(counters(&app).await, json!([3, 1, 1, 1]));
+    force(&app, &feature("checkout", "fixed")).await;
+    let new = features(&app, "sdk-new").await;
+    assert_eq!(
+        new["features"]["checkout"],
+        json!({"defaultValue": "fixed"})
+    );
+
+    let revision = app.revision();
+    app.stop().await;
+    bed.upstream.go_down().await.unwrap();
+    let app = start_discovering(&bed).await;
+    assert_eq!(counters(&app).await, json!([3, 1, 1, 1]));
+    assert_eq!(features(&app, "sdk-new").await, new);
+    assert_eq!(app.revision(), revision);
+    unpin(&app).await;
+    assert_eq!(counters(&app).await, json!([3, 3, 3, 3]));
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn an_input_that_is_held_holds_neither_an_override_nor_a_pin() {
+    let (bed, app) = loaded().await;
+    counter(&bed, &app, 1).await;
+    let first = app.revision();
+    counter(&bed, &app, 2).await;
+    bed.upstream.set_features(json!({}));
+    assert_eq!(app.poll().await["outcome"], "held");
+    let set = force(&app, &feature("checkout", "fixed")).await;
+    assert_eq!(set["revision"], first + 2);
+    assert_eq!(default_of(&app, "checkout").await, "fixed");
+    assert_eq!(pin(&app, first).await["revision"], first + 3);
+    assert_eq!(default_of(&app, "counter").await, 1);
+    assert_eq!(default_of(&app, "checkout").await, "fixed");
+    unpin(&app).await;
+    assert_eq!(default_of(&app, "counter").await, 2);
+    let held = ask(&app, Method::GET, "held", &Value::Null).await.json();
+    assert_eq!(held["held"].as_array().unwrap().len(), 1);
     app.stop().await;
 }

@@ -2,12 +2,6 @@
 
 use std::time::Duration;
 
-use aes::Aes128;
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use cbc::{
-    Decryptor,
-    cipher::{BlockModeDecrypt as _, KeyIvInit as _, block_padding::Pkcs7},
-};
 use reqwest::Method;
 use serde_json::{Value, json};
 use stitchd::cli::demo::upstream::CLIENT_KEY;
@@ -15,30 +9,11 @@ use tokio::time::Instant;
 
 use crate::{
     stand::{
-        ENCRYPTION_KEY, EXPERIMENT, REMOTE, SEALED, ask, bytes, feature, force, loaded, off,
+        EXPERIMENT, REMOTE, SEALED, ask, bytes, evaluated, feature, force, loaded, off, opened,
         remove, snapshot,
     },
-    support::{Answer, TestApp, answer},
+    support::{Answer, TestApp},
 };
-
-fn opened(document: &Value, member: &str) -> Value {
-    let (iv, sealed) = document[member].as_str().unwrap().split_once('.').unwrap();
-    let (iv, sealed) = (
-        STANDARD.decode(iv).unwrap(),
-        STANDARD.decode(sealed).unwrap(),
-    );
-    let key = STANDARD.decode(ENCRYPTION_KEY).unwrap();
-    let cipher = Decryptor::<Aes128>::new_from_slices(&key, &iv).unwrap();
-    serde_json::from_slice(&cipher.decrypt_padded_vec::<Pkcs7>(&sealed).unwrap()).unwrap()
-}
-
-async fn evaluated(app: &TestApp) -> Value {
-    let url = format!("{}/api/eval/{REMOTE}", app.data);
-    let body = json!({"attributes": {"id": "user-1"}}).to_string();
-    answer(app.http.post(url).body(body).send().await.unwrap())
-        .await
-        .json()
-}
 
 async fn assigned(app: &TestApp) -> Vec<String> {
     let decided = app.get("/v1/decide?user_key=user-1").await.json();
@@ -56,7 +31,7 @@ async fn a_forced_feature_has_its_value_on_every_route_within_a_second() {
         "new"
     );
     assert_eq!(
-        evaluated(&app).await["features"]["checkout"]["defaultValue"],
+        evaluated(&app, REMOTE).await["features"]["checkout"]["defaultValue"],
         "new"
     );
 
@@ -101,7 +76,7 @@ async fn a_forced_feature_has_its_value_on_every_route_within_a_second() {
         "fixed"
     );
     assert_eq!(
-        evaluated(&app).await["features"]["checkout"]["defaultValue"],
+        evaluated(&app, REMOTE).await["features"]["checkout"]["defaultValue"],
         "fixed"
     );
 
@@ -151,7 +126,7 @@ async fn an_experiment_that_is_off_takes_nobody_on_any_route() {
         json!([])
     );
     assert_eq!(
-        evaluated(&app).await["features"]["search"]["defaultValue"],
+        evaluated(&app, REMOTE).await["features"]["search"]["defaultValue"],
         0
     );
 

@@ -1,10 +1,16 @@
 //! The service with connections of every kind, and how operators speak to it.
 
+use aes::Aes128;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use cbc::{
+    Decryptor,
+    cipher::{BlockModeDecrypt as _, KeyIvInit as _, block_padding::Pkcs7},
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 use stitchd::{
     cli::demo::upstream::{CLIENT_KEY, Connection},
-    settings::{Profile, Settings, from_toml},
+    settings::{Profile, from_toml},
 };
 
 use crate::support::{Answer, Bed, ENVIRONMENT, TestApp, answer, eventually};
@@ -52,13 +58,21 @@ pub(crate) fn text(bed: &Bed) -> String {
         .replacen(&format!("client_key = \"{CLIENT_KEY}\""), &connections, 1)
 }
 
-pub(crate) fn settings(bed: &Bed) -> Settings {
-    from_toml(&text(bed), Profile::Test).unwrap_or_else(|error| panic!("{error}"))
-}
-
 /// Starts the service on what is there, and waits for its first revision and poll.
 pub(crate) async fn start(bed: &Bed) -> TestApp {
-    let app = TestApp::spawn(settings(bed)).await;
+    start_with(&text(bed)).await
+}
+
+/// The same with connections that it has to discover.
+pub(crate) async fn start_discovering(bed: &Bed) -> TestApp {
+    let listed = format!("client_key = \"{CLIENT_KEY}\"");
+    let text = bed.toml();
+    start_with(&text.replacen(&listed, "connections = \"discover\"", 1)).await
+}
+
+async fn start_with(text: &str) -> TestApp {
+    let settings = from_toml(text, Profile::Test).unwrap_or_else(|error| panic!("{error}"));
+    let app = TestApp::spawn(settings).await;
     app.until_revision(1).await;
     eventually("the first poll has ended", async || {
         let status = app.status().await;
@@ -131,6 +145,34 @@ pub(crate) async fn snapshot(app: &TestApp) -> Value {
 /// A feature's default as the snapshot has it.
 pub(crate) async fn default_of(app: &TestApp, key: &str) -> Value {
     snapshot(app).await["features"][key]["defaultValue"].clone()
+}
+
+/// The document of a connection's SDKs.
+pub(crate) async fn features(app: &TestApp, client_key: &str) -> Value {
+    let answer = app.get(&format!("/api/features/{client_key}")).await;
+    assert_eq!(answer.status, 200, "{client_key}: {answer:?}");
+    answer.json()
+}
+
+/// What a connection that is evaluated remotely is answered.
+pub(crate) async fn evaluated(app: &TestApp, client_key: &str) -> Value {
+    let url = format!("{}/api/eval/{client_key}", app.data);
+    let body = json!({"attributes": {"id": "user-1"}}).to_string();
+    let answer = answer(app.http.post(url).body(body).send().await.unwrap()).await;
+    assert_eq!(answer.status, 200, "{client_key}: {answer:?}");
+    answer.json()
+}
+
+/// A member of a document that is encrypted.
+pub(crate) fn opened(document: &Value, member: &str) -> Value {
+    let (iv, sealed) = document[member].as_str().unwrap().split_once('.').unwrap();
+    let (iv, sealed) = (
+        STANDARD.decode(iv).unwrap(),
+        STANDARD.decode(sealed).unwrap(),
+    );
+    let key = STANDARD.decode(ENCRYPTION_KEY).unwrap();
+    let cipher = Decryptor::<Aes128>::new_from_slices(&key, &iv).unwrap();
+    serde_json::from_slice(&cipher.decrypt_padded_vec::<Pkcs7>(&sealed).unwrap()).unwrap()
 }
 
 /// The bytes of every route that carries configuration.

@@ -1,5 +1,9 @@
 //! A wall clock that somebody sets.
 
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
 use crate::{
     Scene,
     support::{
@@ -38,6 +42,37 @@ async fn a_clock_that_jumps_expires_nothing_stops_nothing_and_publishes_nothing(
     log.assert_lines("WARN", "", 0);
     log.assert_lines("ERROR", "", 0);
     log.assert_lines("INFO", "published revision", 1);
+}
+
+/// By the wall clock it is over, or has hours to go.
+#[tokio::test]
+async fn an_override_lasts_as_long_as_it_was_given_whatever_the_clock_says() {
+    let Some(mut scene) = Scene::with_clock(sqlite(), &[]).await else {
+        return;
+    };
+    scene.start_loaded().await;
+    scene.publish().await;
+    let set_at = Instant::now();
+    scene.force_counter(99, "10s").await;
+    scene.set_clock(3 * HOUR);
+    // Overrides that end are looked for each second.
+    sleep(Duration::from_millis(2500)).await;
+    assert_eq!(scene.served_counter().await, Some(99));
+    scene.set_clock(-5 * HOUR);
+    eventually("it is over", async || {
+        (scene.served_counter().await == Some(1)).then_some(())
+    })
+    .await;
+    let lasted = set_at.elapsed();
+    assert!(lasted >= Duration::from_secs(10), "{lasted:?}");
+    scene.set_clock(0);
+    scene.kill();
+
+    // It was taken back for good.
+    scene.start().await;
+    scene.until_written().await;
+    assert_eq!(scene.served_counter().await, Some(1));
+    scene.stop().await;
 }
 
 /// By the wall clock the last success lies hours ahead, so that its age would be nothing for as long.

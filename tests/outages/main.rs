@@ -14,6 +14,7 @@ mod support;
 
 mod clock;
 mod storage;
+mod switches;
 mod upstream;
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
@@ -153,6 +154,17 @@ impl Scene {
         answer(self.http.post(url).send().await.unwrap())
             .await
             .json()
+    }
+
+    /// Forces the counter for so long.
+    async fn force_counter(&self, value: u64, expires_in: &str) -> Value {
+        let url = format!("{}/admin/environments/{ENVIRONMENT}/overrides", self.admin);
+        let body = json!({"kind": "feature", "key": "counter", "value": value, "reason": "it broke",
+            "expires_in": expires_in});
+        let set = self.http.post(url).body(body.to_string());
+        let set = answer(set.send().await.unwrap()).await;
+        assert_eq!(set.status, 201, "{set:?}");
+        set.json()
     }
 
     async fn get(&self, path: &str) -> Answer {

@@ -77,10 +77,12 @@ pub enum Fate {
     Discard,
 }
 
-/// Decides about a parked input. Sent by the control plane; asked twice it may find nothing left to decide.
+/// Decides about a parked input. Sent by the control plane; may be sent twice.
 #[derive(Clone, Message)]
 #[rtype(result = "Result<HeldDecided, HeldError>")]
 pub struct DecideHeld {
+    /// Tells it from other orders: one that comes again after it was carried out is answered as done.
+    pub id: String,
     /// The environment that its source feeds.
     pub environment: String,
     /// Its source.
@@ -137,6 +139,9 @@ pub(super) async fn decide(
     let source = source.filter(|source| *source.environment == *order.environment);
     let found = source.and_then(|source| Some((memory.parking.get(&source.id)?, source)));
     let Some((parked, source)) = found else {
+        if memory.approvals.lock().get(&*order.source) == Some(&order.id) {
+            return approved_before(memory, links, &order.environment).await;
+        }
         let held = memory.held(&order.environment).into_iter();
         return Err(HeldError::NotHeld {
             held: held.map(|held| held.source).collect(),
@@ -166,6 +171,26 @@ pub(super) async fn decide(
     }
 }
 
+/// The answer to an approval that was under way when the actor ended: the next incarnation has stitched with it.
+async fn approved_before(
+    memory: &ConfigMemory,
+    links: &ConfigLinks,
+    environment: &str,
+) -> Result<HeldDecided, HeldError> {
+    let environment = Arc::from(environment);
+    let served = current(links, &environment).await;
+    let served = served.map_err(|error| HeldError::Failed(error.to_string()))?;
+    let outcome = if memory.is_pinned(&environment) {
+        Outcome::Unchanged
+    } else {
+        Outcome::Published
+    };
+    Ok(HeldDecided {
+        outcome: outcome.as_str(),
+        revision: served.map(|served| served.revision),
+    })
+}
+
 async fn approve(
     memory: &Arc<ConfigMemory>,
     links: &ConfigLinks,
@@ -193,6 +218,10 @@ async fn approve(
         sequence: parked.last.sequence,
         at: clock::now(),
     };
+    memory
+        .approvals
+        .lock()
+        .insert(Arc::clone(&source.id), order.id.clone());
     let report = run(
         memory,
         links,

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tracing::{info, warn};
 
 use super::{
-    ConfigLinks, ConfigMemory, Ingest, IngestReport,
+    ConfigLinks, ConfigMemory, Ingest, IngestReport, connections,
     funnel::{self, Rendered},
     memory::FunnelSource,
     operator,
@@ -152,6 +152,9 @@ pub(super) async fn run(
             .set_discovered(&source.id, connections);
     }
     keep(memory, links, source, &done).await?;
+    if let Some(accepted) = &done.accepted {
+        connections::keep(memory, links, source, accepted).await?;
+    }
     memory.set_sequence(&source.id, done.intake.accepted.keys(), ingest.sequence);
     let is_skipped = memory.is_pinned(environment)
         && done

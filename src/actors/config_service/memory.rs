@@ -8,7 +8,10 @@ use std::{
 use parking_lot::Mutex;
 use time::OffsetDateTime;
 
-use super::{FunnelEnvironment, Ingest, held::HeldInput, operator::Operated, parking::Parking};
+use super::{
+    FunnelEnvironment, Ingest, connections::Kept, held::HeldInput, operator::Operated,
+    parking::Parking,
+};
 use crate::{
     actors::board,
     model::{Issue, SourceVersion},
@@ -78,6 +81,11 @@ impl FunnelSource {
             auto_accept_after: guards.auto_accept_after_polls,
             max_body_bytes: source.poll.max_body_bytes,
         }
+    }
+
+    /// Whether its connections may be discovered; a file has none.
+    pub(super) fn discovers(&self) -> bool {
+        self.connections.is_empty()
     }
 
     /// Whether everything that a first publish waits for is there.
@@ -161,6 +169,10 @@ pub struct ConfigMemory {
     pub(super) operated: Operated,
     /// What guards keep from being published.
     pub(super) parking: Parking,
+    /// The last order of each source by which something parked is taken in, or was.
+    pub(super) approvals: Mutex<BTreeMap<Arc<str>, String>>,
+    /// Discovered connections that outlive the process.
+    pub(super) kept: Kept,
 }
 
 impl ConfigMemory {
@@ -176,6 +188,8 @@ impl ConfigMemory {
             inner: Mutex::default(),
             operated: Operated::default(),
             parking: Parking::default(),
+            approvals: Mutex::default(),
+            kept: Kept::default(),
         })
     }
 

@@ -12,12 +12,14 @@
 //! and each environment is stitched once before any new input is looked at. A job lost to a panic is asked for again by
 //! its poller; until a job has ended well its environment counts as unsettled and is stitched again.
 
+mod connections;
 mod funnel;
 mod held;
 mod job;
 mod memory;
 mod operator;
 mod parking;
+mod pinned;
 mod publish;
 mod relay;
 mod restore;
@@ -51,7 +53,6 @@ pub use self::{
 };
 use super::{MAILBOX, board::Board, poller::Outcome, slot::Slot, store::StoreActor};
 use crate::{
-    clock,
     metrics::Metrics,
     model::Issue,
     settings::Connection,
@@ -213,7 +214,7 @@ impl ConfigServiceActor {
         fail::fail_point!("config_service.timer");
         let board = &self.links.board;
         let news = |name: &str| board.environment(name).map_or(0, |cell| cell.decisions());
-        for environment in self.memory.due(clock::now_ms(), news) {
+        for environment in self.memory.due(news) {
             let is_queued = self.queue.iter().any(|work| {
                 matches!(work, Work::Operate { order: Order::Refresh { environment: queued }, .. } if *queued == environment)
             });

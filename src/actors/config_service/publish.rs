@@ -11,6 +11,7 @@ use super::{
     funnel::Rendered,
     job::{JobError, STORE_LIMIT, blocking, current},
     operator::Plan,
+    pinned,
 };
 use crate::{
     actors::store::{Publish, Published},
@@ -53,7 +54,7 @@ pub(super) async fn bring_out(
 ) -> Result<Option<Published>, JobError> {
     let served = current(links, environment).await?;
     let now = clock::now();
-    let plan = memory.plan(environment, served.as_ref(), clock::to_ms(now));
+    let plan = memory.plan(environment, served.as_ref());
     let (candidate, issues) = match plan {
         Some(plan) => {
             let composed = blocking(move || compose(plan, served.as_deref(), now, note)).await?;
@@ -90,10 +91,12 @@ pub(super) fn set_issues(
 pub(super) struct Composed {
     /// `None`: it is what is served.
     pub(super) candidate: Option<Arc<Candidate>>,
-    /// Issues of laying the overrides over it.
+    /// Issues of laying the overrides over it, and of what the pinned content lacks.
     pub(super) issues: Vec<Issue>,
     /// What each override met.
     pub(super) found: Vec<Found>,
+    /// Client keys of the connections that no override reaches.
+    pub(super) locked: Vec<String>,
 }
 
 /// Puts together what is to be served. For a blocking thread.
@@ -103,7 +106,7 @@ pub(super) fn compose(
     now: OffsetDateTime,
     note: Option<Note>,
 ) -> Composed {
-    let base = plan.base;
+    let (base, lent) = completed(&plan, served);
     let is_stitched = note.is_none() && plan.pinned_from.is_none();
     // What was just stitched is as old as the fetch that it was made of.
     let is_fresh = served.is_none_or(|served| served.published_at < base.created_at);
@@ -114,8 +117,9 @@ pub(super) fn compose(
     };
     let mut composed = Composed {
         candidate: None,
-        issues: Vec::new(),
+        issues: lent,
         found: Vec::new(),
+        locked: Vec::new(),
     };
     let mut meta = meta(&base.meta, plan.pinned_from, note);
     let (snapshot_tail, documents, evaluators, below) = if plan.overrides.is_empty() {
@@ -127,13 +131,15 @@ pub(super) fn compose(
             overrides: &plan.overrides,
             key_of: &|client_key| plan.keys.get(client_key).copied(),
             served,
+            is_successor: served.is_some_and(|served| served.meta.pinned_from == plan.pinned_from),
             now,
         };
         let overlaid = overlay.apply(&base);
-        (composed.issues, composed.found) = (overlaid.issues, overlaid.found);
+        composed.issues.extend(overlaid.issues);
+        (composed.found, composed.locked) = (overlaid.found, overlaid.locked);
         meta.experiments = meta.experiments.saturating_sub(overlaid.experiments_off);
         let (tail, documents) = (overlaid.snapshot_tail, overlaid.documents);
-        (tail, documents, Evaluators::default(), Some(base.clone()))
+        (tail, documents, Evaluators::default(), Some(plan.base))
     };
     let hash = Candidate::content_hash(&snapshot_tail, &documents);
     if served.is_some_and(|served| served.hash == hash) {
@@ -153,6 +159,14 @@ pub(super) fn compose(
         base: below,
     }));
     composed
+}
+
+/// What the overrides are laid over, and what a person should know about it.
+fn completed(plan: &Plan, served: Option<&Snapshot>) -> (Arc<Candidate>, Vec<Issue>) {
+    let lacking = plan
+        .pinned_from
+        .and_then(|_| pinned::completed(&plan.base, plan.live.as_deref(), served));
+    lacking.unwrap_or_else(|| (Arc::clone(&plan.base), Vec::new()))
 }
 
 fn meta(base: &SnapshotMeta, pinned_from: Option<u64>, note: Option<Note>) -> SnapshotMeta {

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use tracing::{info, warn};
 
 use super::{
-    ConfigLinks, ConfigMemory, funnel,
+    ConfigLinks, ConfigMemory, connections, funnel,
     job::{JobError, STORE_LIMIT, blocking, current},
     memory::{Accepted, FunnelSource},
 };
@@ -61,7 +61,7 @@ pub(super) async fn restore_inputs(
                             accepted_at_ms: stored.accepted_at_ms,
                         },
                         checked_at,
-                        connections: Arc::clone(&source.listed),
+                        connections: connections::restore(memory, links, &source).await?,
                     },
                 );
                 info!(source.id = %source.id, "restored the last accepted input of {}", source.id);

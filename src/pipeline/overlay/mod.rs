@@ -16,14 +16,14 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use self::{
-    edit::Editor,
-    text::{Edits, member, members},
-};
 pub use self::{
     edit::Found,
     near::{Names, near},
     text::type_of,
+};
+use self::{
+    edit::{Editor, Locked},
+    text::{Edits, member, members},
 };
 use super::relay::{self, EncryptionKey};
 use crate::model::{
@@ -42,6 +42,9 @@ pub struct Overlay<'a> {
     pub key_of: &'a dyn Fn(&str) -> Option<EncryptionKey>,
     /// What is served now: documents that come out the same are taken from there.
     pub served: Option<&'a Snapshot>,
+    /// Whether that was made of an older state of this content, and not of one that is pinned or no longer is: then a
+    /// document that cannot be opened stays as it is served.
+    pub is_successor: bool,
     /// When documents that come out differently are said to be made.
     pub now: OffsetDateTime,
 }
@@ -59,21 +62,27 @@ pub struct Overlaid {
     pub issues: Vec<Issue>,
     /// What each override met, in their order.
     pub found: Vec<Found>,
+    /// Client keys of the connections whose documents cannot be opened: no override is in them.
+    pub locked: Vec<String>,
 }
 
 impl Overlay<'_> {
     /// Lays the overrides over a content. Reads all of it: for a blocking thread.
     pub fn apply(&self, base: &Candidate) -> Overlaid {
         let mut editor = Editor::new(self.overrides);
-        let mut issues = Vec::new();
+        let (mut issues, mut locked) = (Vec::new(), Vec::new());
         let (snapshot_tail, experiments_off) = self.tail(&base.snapshot_tail, &mut editor);
         editor.take_touched();
         let documents = base.documents.iter();
         let documents = documents
             .map(|document| match connection_of(&document.name) {
-                Some((client_key, _)) => {
-                    self.payload(document, client_key, &mut editor, &mut issues)
-                }
+                Some((client_key, _)) => self
+                    .payload(document, client_key, &mut editor)
+                    .unwrap_or_else(|Locked| {
+                        issues.push(key_unknown());
+                        locked.push(client_key.to_owned());
+                        self.unopened(document)
+                    }),
                 None => self.consumer(document, &mut editor),
             })
             .collect();
@@ -99,7 +108,15 @@ impl Overlay<'_> {
             experiments_off,
             issues,
             found: editor.found,
+            locked,
         }
+    }
+
+    /// What is served in the place of a document that cannot be opened.
+    fn unopened(&self, base: &Arc<Document>) -> Arc<Document> {
+        let served = self.served.filter(|_| self.is_successor);
+        let served = served.and_then(|served| served.document(&base.name));
+        Arc::clone(served.unwrap_or(base))
     }
 
     fn tail(&self, tail: &Bytes, editor: &mut Editor<'_>) -> (Bytes, usize) {
@@ -145,40 +162,26 @@ impl Overlay<'_> {
         base: &Arc<Document>,
         client_key: &str,
         editor: &mut Editor<'_>,
-        issues: &mut Vec<Issue>,
-    ) -> Arc<Document> {
+    ) -> Result<Arc<Document>, Locked> {
         let served = self.served.and_then(|served| served.document(&base.name));
         let Ok(text) = str::from_utf8(&base.body) else {
-            return Arc::clone(base);
+            return Ok(Arc::clone(base));
         };
         let edited = editor.payload(text, (self.key_of)(client_key).as_ref());
         let touched = editor.take_touched();
-        let edited = match edited {
-            Ok(Some(edited)) => edited,
-            Ok(None) => return Arc::clone(base),
-            Err(_locked) => {
-                let message = "the key of an encrypted connection is not known before its connections are \
-                               discovered again; SDKs get its last document until then, and overrides \
-                               do not change it";
-                issues.push(Issue::warning(
-                    "connection_key_unknown",
-                    SOURCE,
-                    "overrides",
-                    message,
-                ));
-                return Arc::clone(served.unwrap_or(base));
-            }
+        let Some(edited) = edited? else {
+            return Ok(Arc::clone(base));
         };
         let (content, digest) = self.content(base, &touched);
         if let Some(served) = served.filter(|served| served.content.as_ref() == Some(&content)) {
-            return Arc::clone(served);
+            return Ok(Arc::clone(served));
         }
         let body = with_date_moved(edited, &digest);
         let members = base.members.clone();
         let made = Document::new(Arc::clone(&base.name), body.into(), self.now, members);
         let made = made.with_content(Some(content));
         made.compile_like(served.unwrap_or(base));
-        Arc::new(made)
+        Ok(Arc::new(made))
     }
 
     /// What a document with these overrides in it means, see [`Document::content`].
@@ -205,6 +208,12 @@ impl Overlay<'_> {
         let suffix = meaning.find('.').map_or("", |dot| &meaning[dot..]);
         (format!("{}{suffix}", hex(&digest)), digest)
     }
+}
+
+fn key_unknown() -> Issue {
+    let message = "the key of an encrypted connection is not known, or does not open what is pinned or was served last; \
+                   SDKs get that document as it is, and overrides do not change it";
+    Issue::warning("connection_key_unknown", SOURCE, "overrides", message)
 }
 
 fn rank(forced: &Override) -> (&'static str, &str) {

@@ -98,6 +98,7 @@ fn apply_with(
         overrides,
         key_of: &|_| key,
         served,
+        is_successor: true,
         now: OffsetDateTime::UNIX_EPOCH + time::Duration::HOUR,
     };
     overlay.apply(&base())
@@ -271,6 +272,16 @@ fn without_its_key_an_encrypted_document_stays_what_it_was() {
     let overlaid = apply_with(&overrides, None, Some(&served));
     assert_eq!(text(&overlaid, "features/sdk-sealed"), "{\"earlier\":1}");
     assert_eq!(overlaid.issues[0].code, "connection_key_unknown");
+    assert_eq!(overlaid.locked, ["sdk-sealed"]);
+    let elsewhere = Overlay {
+        overrides: &overrides,
+        key_of: &|_| None,
+        served: Some(&served),
+        is_successor: false,
+        now: OffsetDateTime::UNIX_EPOCH,
+    };
+    let overlaid = elsewhere.apply(&base());
+    assert_eq!(overlaid.documents[4].body, base().documents[4].body);
     let overlaid = apply_with(&overrides, Some([7; 16]), None);
     assert_eq!(overlaid.documents[4].body, base().documents[4].body);
     assert_eq!(overlaid.issues[0].code, "connection_key_unknown");
@@ -364,7 +375,7 @@ proptest! {
         let content = Candidate { snapshot_tail: tail.clone().into(), documents, ..base() };
         let lay = |overrides: &[Override], served: Option<&Snapshot>| {
             let now = OffsetDateTime::UNIX_EPOCH;
-            Overlay { overrides, key_of: &|_| None, served, now }.apply(&content)
+            Overlay { overrides, key_of: &|_| None, served, is_successor: true, now }.apply(&content)
         };
         let with = lay(&[forced("a", Some(&value)), forced("c", None), forced("a", None)], None);
         for changed in &with.documents {

@@ -95,7 +95,7 @@ async fn take_in(
     let old = memory.operated(environment, |of_it| {
         of_it.seen = seen;
         of_it.is_due |= of_it.decisions != stored;
-        std::mem::replace(&mut of_it.decisions, stored.clone())
+        of_it.set_decisions(stored.clone())
     });
     if old.pin != stored.pin {
         memory.operated(environment, |of_it| of_it.lost = None);
@@ -223,7 +223,7 @@ impl<'a> Job<'a> {
         let now = clock::now();
         let (memory, environment) = (self.memory, &self.environment);
         let forced = message.forced;
-        let mut overrides = memory.overrides(environment, clock::to_ms(now));
+        let mut overrides = memory.overrides(environment);
         let is_it = |other: &Override| other.kind() == forced.kind() && other.key == forced.key;
         let replaced = overrides
             .iter()
@@ -231,7 +231,7 @@ impl<'a> Job<'a> {
             .map(|at| overrides.remove(at).id);
         overrides.push(forced.clone());
         check_bounds(&overrides)?;
-        let plan = memory.plan(environment, self.served.as_ref(), clock::to_ms(now));
+        let plan = memory.plan(environment, self.served.as_ref());
         let mut plan = plan.ok_or(OrderError::NotLoaded)?;
         plan.overrides.clone_from(&overrides);
         let note = Note {
@@ -258,8 +258,7 @@ impl<'a> Job<'a> {
         let is_durable = is_durable?;
         memory.operated(environment, |of_it| {
             overrides.sort_by(|a, b| (a.kind(), &a.key).cmp(&(b.kind(), &b.key)));
-            of_it.decisions.overrides = overrides;
-            of_it.is_due = true;
+            of_it.set_overrides(overrides);
         });
         publish::set_issues(memory, self.links, environment, composed.issues);
         let published = match ready? {
@@ -267,17 +266,20 @@ impl<'a> Job<'a> {
             None => None,
         };
         memory.set_served(environment);
-        let replaced = replaced.filter(|id| *id != forced.id);
-        Ok(self.decided(published, is_durable, replaced))
+        Ok(Decided {
+            replaced: replaced.filter(|id| *id != forced.id),
+            not_applied: composed.locked,
+            ..self.decided(published, is_durable)
+        })
     }
 
     async fn remove_override(self, message: RemoveOverride) -> Result<Decided, Failure> {
         let (memory, environment) = (self.memory, &self.environment);
-        let overrides = memory.overrides(environment, clock::now_ms());
+        let overrides = memory.overrides(environment);
         let removed = overrides.iter().find(|forced| forced.id == message.id);
         let removed = removed.ok_or(OrderError::UnknownOverride)?;
         let is_durable = self.save(vec![(register_of(removed), None)]).await?;
-        self.forget(|forced| forced.id == message.id);
+        self.forget(&[removed.id.as_str()]);
         let note = Note {
             cause: format!("override removed {} {}", removed.kind(), removed.key),
             author: Some(message.by),
@@ -336,16 +338,13 @@ impl<'a> Job<'a> {
         if let Some(pin) = lost {
             look_for_pinned(memory, links, environment, pin).await?;
         }
-        let now_ms = clock::now_ms();
-        let ended = after
-            .overrides
-            .iter()
-            .filter(|forced| forced.is_expired(now_ms));
-        let ended: Vec<_> = ended.map(|forced| (register_of(forced), None)).collect();
+        let ended = memory.ended(environment);
         let mut note = (before != after).then(|| of_news(&before, &after));
         if !ended.is_empty() {
-            self.save(ended).await?;
-            self.forget(|forced| forced.is_expired(now_ms));
+            let taken_back = ended.iter().map(|forced| (register_of(forced), None));
+            self.save(taken_back.collect()).await?;
+            let ids: Vec<&str> = ended.iter().map(|forced| forced.id.as_str()).collect();
+            self.forget(&ids);
             note = Some(Note {
                 cause: "override expired".to_owned(),
                 author: None,
@@ -353,13 +352,14 @@ impl<'a> Job<'a> {
             });
         }
         let published = bring_out(memory, links, environment, note).await?;
-        Ok(self.decided(published.map(|published| published.revision), true, None))
+        Ok(self.decided(published.map(|published| published.revision), true))
     }
 
-    fn forget(&self, is_over: impl Fn(&Override) -> bool) {
+    fn forget(&self, ids: &[&str]) {
         self.memory.operated(&self.environment, |of_it| {
-            of_it.decisions.overrides.retain(|forced| !is_over(forced));
-            of_it.is_due = true;
+            let mut overrides = of_it.decisions.overrides.clone();
+            overrides.retain(|forced| !ids.contains(&forced.id.as_str()));
+            of_it.set_overrides(overrides);
         });
     }
 
@@ -373,24 +373,17 @@ impl<'a> Job<'a> {
 
     async fn finish(self, note: Note, is_durable: bool) -> Result<Decided, Failure> {
         let published = bring_out(self.memory, self.links, &self.environment, Some(note)).await?;
-        Ok(self.decided(
-            published.map(|published| published.revision),
-            is_durable,
-            None,
-        ))
+        let published = published.map(|published| published.revision);
+        Ok(self.decided(published, is_durable))
     }
 
-    fn decided(
-        &self,
-        published: Option<u64>,
-        is_durable: bool,
-        replaced: Option<String>,
-    ) -> Decided {
+    fn decided(&self, published: Option<u64>, is_durable: bool) -> Decided {
         let served = self.served.as_ref().map_or(0, |served| served.revision);
         Decided {
             revision: published.unwrap_or(served),
             is_durable,
-            replaced,
+            replaced: None,
+            not_applied: Vec::new(),
         }
     }
 }

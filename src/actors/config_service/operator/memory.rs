@@ -4,11 +4,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use parking_lot::Mutex;
 use secrecy::ExposeSecret as _;
+use tokio::time::Instant;
 
 use super::{
     super::{ConfigMemory, FunnelEnvironment, PinStatus},
     Pin,
     decisions::Decisions,
+    ends::Ends,
 };
 use crate::{
     clock,
@@ -27,6 +29,7 @@ pub(in super::super) struct Environment {
     /// Issues of the last stitch.
     stitched: Vec<Issue>,
     pub(super) decisions: Decisions,
+    ends: Ends,
     /// The pinned content, once it is here.
     pub(super) pinned: Option<Arc<Candidate>>,
     /// Why it is not.
@@ -41,10 +44,33 @@ pub(in super::super) struct Environment {
     pub(super) is_due: bool,
 }
 
+impl Environment {
+    /// Takes over what was decided; gives what was before.
+    pub(super) fn set_decisions(&mut self, decisions: Decisions) -> Decisions {
+        self.ends
+            .follow(&decisions.overrides, (Instant::now(), clock::now_ms()));
+        std::mem::replace(&mut self.decisions, decisions)
+    }
+
+    /// Takes over which overrides there are.
+    pub(super) fn set_overrides(&mut self, overrides: Vec<Override>) {
+        let pin = self.decisions.pin.clone();
+        self.set_decisions(Decisions { pin, overrides });
+        self.is_due = true;
+    }
+
+    /// Whether an override has ended by itself.
+    fn is_over(&self, forced: &Override) -> bool {
+        self.ends.is_over(forced, Instant::now())
+    }
+}
+
 /// What is to be served.
 pub(in super::super) struct Plan {
     /// The live or the pinned content.
     pub(in super::super) base: Arc<Candidate>,
+    /// The live content.
+    pub(in super::super) live: Option<Arc<Candidate>>,
     /// In force, each target once.
     pub(in super::super) overrides: Vec<Override>,
     /// Revision that is pinned.
@@ -123,10 +149,20 @@ impl ConfigMemory {
     }
 
     /// The overrides in force.
-    pub(super) fn overrides(&self, environment: &Arc<str>, now_ms: i64) -> Vec<Override> {
+    pub(super) fn overrides(&self, environment: &Arc<str>) -> Vec<Override> {
         self.operated(environment, |of_it| {
             let all = of_it.decisions.overrides.iter();
-            all.filter(|forced| !forced.is_expired(now_ms))
+            all.filter(|forced| !of_it.is_over(forced))
+                .cloned()
+                .collect()
+        })
+    }
+
+    /// The overrides that have ended by themselves and still stand among the decisions.
+    pub(super) fn ended(&self, environment: &Arc<str>) -> Vec<Override> {
+        self.operated(environment, |of_it| {
+            let all = of_it.decisions.overrides.iter();
+            all.filter(|forced| of_it.is_over(forced))
                 .cloned()
                 .collect()
         })
@@ -137,9 +173,8 @@ impl ConfigMemory {
         &self,
         environment: &Arc<str>,
         served: Option<&Arc<Snapshot>>,
-        now_ms: i64,
     ) -> Option<Plan> {
-        let overrides = self.overrides(environment, now_ms);
+        let overrides = self.overrides(environment);
         let keys = self.encryption_keys(environment);
         self.operated(environment, |of_it| {
             let base = match (&of_it.decisions.pin, &of_it.pinned) {
@@ -152,6 +187,7 @@ impl ConfigMemory {
             };
             Some(Plan {
                 base: base?,
+                live: of_it.live.clone(),
                 overrides,
                 pinned_from: of_it.decisions.pin.as_ref().map(|pin| pin.revision),
                 keys,
@@ -207,24 +243,23 @@ impl ConfigMemory {
 
     /// Says of each environment what operators decided.
     pub(in super::super) fn add_decisions(&self, status: &mut BTreeMap<String, FunnelEnvironment>) {
-        let now_ms = clock::now_ms();
         for (name, shown) in status {
             let name = name.as_str().into();
-            shown.overrides = self.overrides(&name, now_ms).len();
+            shown.overrides = self.overrides(&name).len();
             shown.pinned = self.pin_status(&name);
         }
     }
 
     /// Environments of which something has to be looked at: an override has just ended, a decision came from elsewhere, or
     /// what is served may not be what it should be. `news` is what the board says.
-    pub(in super::super) fn due(&self, now_ms: i64, news: impl Fn(&str) -> u64) -> Vec<Arc<str>> {
+    pub(in super::super) fn due(&self, news: impl Fn(&str) -> u64) -> Vec<Arc<str>> {
         let operated = self.operated.lock();
         let is_due = |(name, of_it): &(&Arc<str>, &Environment)| {
             let mut overrides = of_it.decisions.overrides.iter();
             of_it.is_due
                 || of_it.lost.is_some()
                 || of_it.is_loaded && news(name) != of_it.seen
-                || overrides.any(|forced| forced.is_expired(now_ms))
+                || overrides.any(|forced| of_it.is_over(forced))
         };
         let due = operated.iter().filter(is_due);
         due.map(|(name, _)| Arc::clone(name)).collect()

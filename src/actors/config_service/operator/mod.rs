@@ -2,10 +2,12 @@
 //!
 //! A decision is kept in the store, is then in force, and is then published; it is answered after all three. Where neither
 //! database nor backup answers in time it is in force all the same, and the answer says so. Decisions of other replicas
-//! and overrides that end are looked for each second.
+//! and overrides that end are looked for each second. How long one lasts is measured; the wall clock says only what is left
+//! of it when this process first hears of it.
 
 mod act;
 mod decisions;
+mod ends;
 mod memory;
 
 use std::sync::Arc;
@@ -19,10 +21,7 @@ pub(super) use self::{
     memory::{Operated, Plan},
 };
 use super::{ConfigServiceActor, Work};
-use crate::{
-    clock,
-    model::{Candidate, Override},
-};
+use crate::model::{Candidate, Override};
 
 /// Most overrides of an environment.
 pub const OVERRIDES_MAX: usize = 1000;
@@ -39,6 +38,8 @@ pub struct Decided {
     pub is_durable: bool,
     /// The override of the same target that it put an end to.
     pub replaced: Option<String>,
+    /// Client keys of the connections that a new override does not reach: they are encrypted, and their keys not known.
+    pub not_applied: Vec<String>,
 }
 
 /// Why a decision was not taken.
@@ -237,8 +238,7 @@ impl Handler<ListOverrides> for ConfigServiceActor {
 
     fn handle(&mut self, message: ListOverrides, _: &mut Context<Self>) -> Self::Result {
         fail::fail_point!("config_service.ListOverrides");
-        let now_ms = clock::now_ms();
-        MessageResult(self.memory.overrides(&message.environment, now_ms))
+        MessageResult(self.memory.overrides(&message.environment))
     }
 }
 
