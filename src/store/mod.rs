@@ -13,6 +13,7 @@ mod database;
 mod entity;
 mod environment_states;
 mod error;
+mod folder;
 mod generations;
 mod load;
 pub mod packed;
