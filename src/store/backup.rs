@@ -15,10 +15,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use tokio::{
+    sync::{Mutex, Semaphore},
+    time::timeout,
+};
 
 use super::{
     PackedInput, Registers, RevisionInfo, RevisionRow, StoreError, StoreRuntime, StoredInput,
@@ -31,6 +35,16 @@ use super::{
     packed,
 };
 use crate::settings;
+
+/// How long a write may take. A disk that takes longer counts as failed, so that nobody waits for one that hangs.
+const WRITE_LIMIT: Duration = Duration::from_secs(5);
+/// How long it may take to read one thing.
+const READ_LIMIT: Duration = Duration::from_secs(5);
+/// How long it may take to read all of a kind, as a start does.
+const LOAD_LIMIT: Duration = Duration::from_secs(30);
+/// Reads at the same time. With the one write fewer than the store has threads: what is packed needs some, whatever the
+/// disk does.
+const READS_MAX: usize = 4;
 
 /// What was found on disk, and what had to be passed over to find it.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +80,10 @@ pub struct Generation {
 pub struct Backup {
     runtime: StoreRuntime,
     folder: Arc<Folder>,
+    /// Held while writing: a generation's number follows from the files that are there, and a disk that hangs must not
+    /// take more than one of the store's threads with it.
+    one_write: Arc<Mutex<()>>,
+    few_reads: Arc<Semaphore>,
 }
 
 impl Backup {
@@ -76,8 +94,9 @@ impl Backup {
             folder: Arc::new(Folder {
                 dir: settings.dir.clone(),
                 generations: settings.generations.max(1),
-                writing: Mutex::new(()),
             }),
+            one_write: Arc::default(),
+            few_reads: Arc::new(Semaphore::new(READS_MAX)),
         }
     }
 
@@ -105,7 +124,7 @@ impl Backup {
             digest: row.hash.clone(),
         };
         let body = row.body.clone();
-        self.blocking(move |folder| folder.write(&label, &body, &kept))
+        self.writing(move |folder| folder.write(&label, &body, &kept))
             .await
     }
 
@@ -126,7 +145,7 @@ impl Backup {
         revision: u64,
     ) -> Result<StoredRevision, StoreError> {
         let environment = environment.to_owned();
-        self.blocking(move |folder| {
+        self.reading(READ_LIMIT, move |folder| {
             let (label, packed) = folder.read_snapshot(&environment, revision)?;
             Ok(StoredRevision {
                 revision,
@@ -144,7 +163,7 @@ impl Backup {
         revision: u64,
     ) -> Result<RevisionInfo, StoreError> {
         let environment = environment.to_owned();
-        self.blocking(move |folder| {
+        self.reading(READ_LIMIT, move |folder| {
             let (_, packed) = folder.read_snapshot(&environment, revision)?;
             RevisionInfo::of_packed(revision, &packed)
         })
@@ -154,7 +173,7 @@ impl Backup {
     /// Numbers of the revisions that are here, readable or not.
     pub async fn revisions(&self, environment: &str) -> Result<BTreeSet<u64>, StoreError> {
         let environment = environment.to_owned();
-        self.blocking(move |folder| {
+        self.reading(READ_LIMIT, move |folder| {
             let files = generations::list(&folder.path(SNAPSHOT, &environment)?, SNAPSHOT)?;
             Ok(files.into_iter().map(|(number, _)| number).collect())
         })
@@ -167,14 +186,14 @@ impl Backup {
         environment: &str,
     ) -> Result<Found<FoundSnapshot>, StoreError> {
         let environment = environment.to_owned();
-        self.blocking(move |folder| folder.load_snapshot(&environment))
+        self.reading(LOAD_LIMIT, move |folder| folder.load_snapshot(&environment))
             .await
     }
 
     /// The highest number in use, whether that revision can be read or not.
     pub async fn highest_revision(&self, environment: &str) -> Result<Option<u64>, StoreError> {
         let environment = environment.to_owned();
-        self.blocking(move |folder| {
+        self.reading(LOAD_LIMIT, move |folder| {
             let path = folder.path(SNAPSHOT, &environment)?;
             let newest = generations::list(&path, SNAPSHOT)?.into_iter().next();
             Ok(newest.map(|(number, _)| number))
@@ -184,13 +203,14 @@ impl Backup {
 
     /// Every environment that has a folder, sorted.
     pub async fn environments(&self) -> Result<Vec<String>, StoreError> {
-        self.blocking(|folder| folder.names(SNAPSHOT)).await
+        self.reading(LOAD_LIMIT, |folder| folder.names(SNAPSHOT))
+            .await
     }
 
     /// Writes a source's last accepted input.
     pub async fn write_input(&self, input: &PackedInput) -> Result<(), StoreError> {
         let input = input.clone();
-        self.blocking(move |folder| {
+        self.writing(move |folder| {
             let stamp = (input.accepted_at_ms, input.digest);
             folder.write_next(INPUT, &input.source, stamp, &input.body)
         })
@@ -201,14 +221,14 @@ impl Backup {
     pub async fn load_inputs(
         &self,
     ) -> Result<Found<BTreeMap<String, (PackedInput, StoredInput)>>, StoreError> {
-        self.blocking(|folder| folder.load_all(INPUT, decode_input))
+        self.reading(LOAD_LIMIT, |folder| folder.load_all(INPUT, decode_input))
             .await
     }
 
     /// Writes what is remembered about a source.
     pub async fn write_state(&self, state: &StoredState) -> Result<(), StoreError> {
         let state = state.clone();
-        self.blocking(move |folder| {
+        self.writing(move |folder| {
             let stamp = (state.updated_at_ms, String::new());
             folder.write_next(STATE, &state.source, stamp, state.body.as_bytes())
         })
@@ -217,7 +237,7 @@ impl Backup {
 
     /// What is remembered about every source.
     pub async fn load_states(&self) -> Result<Found<BTreeMap<String, StoredState>>, StoreError> {
-        self.blocking(|folder| folder.load_all(STATE, decode_state))
+        self.reading(LOAD_LIMIT, |folder| folder.load_all(STATE, decode_state))
             .await
     }
 
@@ -229,7 +249,7 @@ impl Backup {
         now_ms: i64,
     ) -> Result<(), StoreError> {
         let (environment, body) = (environment.to_owned(), registers.to_json());
-        self.blocking(move |folder| {
+        self.writing(move |folder| {
             let stamp = (now_ms, String::new());
             folder.write_next(ENVIRONMENT, &environment, stamp, body.as_bytes())
         })
@@ -238,7 +258,7 @@ impl Backup {
 
     /// What operators decided about every environment: all that can be read, merged.
     pub async fn load_registers(&self) -> Result<Found<BTreeMap<String, Registers>>, StoreError> {
-        self.blocking(Folder::load_registers).await
+        self.reading(LOAD_LIMIT, Folder::load_registers).await
     }
 
     /// Writes the file of all tokens; `encode` makes its bytes on the store's threads.
@@ -247,7 +267,7 @@ impl Backup {
         encode: impl FnOnce() -> Vec<u8> + Send + 'static,
         now_ms: i64,
     ) -> Result<(), StoreError> {
-        self.blocking(move |folder| {
+        self.writing(move |folder| {
             let stamp = (now_ms, String::new());
             folder.write_next(TOKEN, ALL_TOKENS, stamp, &encode())
         })
@@ -259,7 +279,7 @@ impl Backup {
         &self,
         decode: impl Fn(i64, &[u8]) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<Found<Option<T>>, StoreError> {
-        self.blocking(move |folder| {
+        self.reading(LOAD_LIMIT, move |folder| {
             let files = generations::list(&folder.path(TOKEN, ALL_TOKENS)?, TOKEN)?;
             let decode = |label: Label, body: Bytes| decode(label.at_ms, &body);
             Ok(newest_readable(files, TOKEN, ALL_TOKENS, decode))
@@ -267,11 +287,55 @@ impl Backup {
         .await
     }
 
-    async fn blocking<T: Send + 'static>(
+    /// Fails unless a small file can be written.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        self.writing(Folder::probe).await
+    }
+
+    /// Waits for a write, within the limit. One that has begun by then goes on.
+    async fn writing<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Folder) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let folder = Arc::clone(&self.folder);
-        self.runtime.run_blocking(move || work(&folder)).await
+        let write = async {
+            let one_at_a_time = Arc::clone(&self.one_write).lock_owned().await;
+            let folder = Arc::clone(&self.folder);
+            let write = move || {
+                let done = work(&folder);
+                drop(one_at_a_time);
+                done
+            };
+            self.runtime.run_blocking(write).await
+        };
+        match timeout(WRITE_LIMIT, write).await {
+            Ok(done) => done,
+            Err(_) => Err(StoreError::slow_disk(
+                "write to",
+                &self.folder.dir,
+                WRITE_LIMIT,
+            )),
+        }
+    }
+
+    /// Waits for what reads, within a limit.
+    async fn reading<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        work: impl FnOnce(&Folder) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let read = async {
+            let one_of_few = Arc::clone(&self.few_reads).acquire_owned().await;
+            let folder = Arc::clone(&self.folder);
+            let read = move || {
+                let done = work(&folder);
+                drop(one_of_few);
+                done
+            };
+            self.runtime.run_blocking(read).await
+        };
+        match timeout(limit, read).await {
+            Ok(done) => done,
+            Err(_) => Err(StoreError::slow_disk("read from", &self.folder.dir, limit)),
+        }
     }
 }

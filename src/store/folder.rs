@@ -7,7 +7,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 
 use super::{
     Found, FoundSnapshot, Generation, PackedInput, Registers, StoreError, StoredInput,
@@ -28,11 +27,14 @@ pub(super) const ALL_TOKENS: &str = "all";
 pub(super) struct Folder {
     pub(super) dir: PathBuf,
     pub(super) generations: usize,
-    /// Held while writing: a generation's number follows from the files that are there.
-    pub(super) writing: Mutex<()>,
 }
 
 impl Folder {
+    /// Fails unless a small file can be written durably.
+    pub(super) fn probe(&self) -> Result<(), StoreError> {
+        generations::probe(&self.dir)
+    }
+
     pub(super) fn path(&self, kind: &str, name: &str) -> Result<PathBuf, StoreError> {
         let path = self.dir.join(format!("{kind}s"));
         // The settings allow only such names; a path made of anything else could lead out of the folder.
@@ -53,7 +55,6 @@ impl Folder {
         kept: &dyn Fn() -> BTreeSet<u64>,
     ) -> Result<(), StoreError> {
         let path = self.path(&label.kind, &label.name)?;
-        let _writing = self.writing.lock();
         self.write_and_prune(&path, label, body, kept)
     }
 
@@ -66,15 +67,18 @@ impl Folder {
         body: &[u8],
     ) -> Result<(), StoreError> {
         let path = self.path(kind, name)?;
-        let _writing = self.writing.lock();
         let newest = generations::list(&path, kind)?.into_iter().next();
-        let label = Label {
+        let newest = newest.map_or(0, |(number, _)| number);
+        let mut label = Label {
             kind: kind.to_owned(),
             name: name.to_owned(),
-            number: newest.map_or(1, |(number, _)| number.saturating_add(1)),
+            number: newest,
             at_ms,
             digest,
         };
+        if !generations::holds(&path, &label, body) {
+            label.number = newest.saturating_add(1);
+        }
         self.write_and_prune(&path, &label, body, &BTreeSet::new)
     }
 
@@ -85,7 +89,12 @@ impl Folder {
         body: &[u8],
         kept: &dyn Fn() -> BTreeSet<u64>,
     ) -> Result<(), StoreError> {
-        generations::write(path, label, body)?;
+        // A write may have ended after its caller had given it up. On a slow disk it would never end a second time.
+        if generations::holds(path, label, body) {
+            generations::sync_folder(path)?;
+        } else {
+            generations::write(path, label, body)?;
+        }
         let mut kept = kept();
         kept.insert(label.number);
         generations::prune(path, &label.kind, self.generations, &kept);

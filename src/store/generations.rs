@@ -129,6 +129,24 @@ pub(super) fn write(folder: &Path, label: &Label, body: &[u8]) -> Result<(), Sto
     done
 }
 
+/// Whether a generation is there already, unharmed and the same.
+pub(super) fn holds(folder: &Path, label: &Label, body: &[u8]) -> bool {
+    let path = file(folder, &label.kind, label.number);
+    let found = read(&path, &label.kind, &label.name);
+    found.is_ok_and(|(found, bytes)| found == *label && bytes == body)
+}
+
+/// Writes a file durably and deletes it again; fails when that cannot be done.
+pub(super) fn probe(folder: &Path) -> Result<(), StoreError> {
+    make_folder(folder)?;
+    let path = folder.join(format!("{UNFINISHED}{}", Uuid::new_v4()));
+    let done = write_file(&path, &[b"probe"]).map_err(|source| io_error("write", &path, source));
+    if path.exists() {
+        remove(&path);
+    }
+    done
+}
+
 /// Deletes all but the newest `keep` generations and those of `kept`, and what a killed writer left unfinished.
 ///
 /// Failing to delete is logged and no more: what had to be kept is kept.
@@ -219,7 +237,7 @@ fn make_folder(folder: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn sync_folder(folder: &Path) -> Result<(), StoreError> {
+pub(super) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
     let synced = File::open(folder).and_then(|folder| folder.sync_all());
     synced.map_err(|source| io_error("sync the folder", folder, source))
 }

@@ -137,10 +137,8 @@ impl Scene {
     }
 
     async fn poll(&self) -> Value {
-        let url = format!("{}/admin/sources/{SOURCE}/poll", self.admin);
-        answer(self.http.post(url).send().await.unwrap())
-            .await
-            .json()
+        let path = format!("/admin/sources/{SOURCE}/poll");
+        self.admin_post(&path).await.json()
     }
 
     async fn get(&self, path: &str) -> Answer {
@@ -180,6 +178,11 @@ impl Scene {
     async fn admin_get(&self, path: &str) -> Answer {
         let url = format!("{}{path}", self.admin);
         answer(self.http.get(url).send().await.unwrap()).await
+    }
+
+    async fn admin_post(&self, path: &str) -> Answer {
+        let url = format!("{}{path}", self.admin);
+        answer(self.http.post(url).send().await.unwrap()).await
     }
 
     async fn status(&self) -> Value {

@@ -11,7 +11,7 @@ use sea_orm::{ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection
 use super::{
     Bed,
     databases::Backend,
-    disk::{SmallDisk, as_root},
+    disk::{HangingDisk, SmallDisk, as_root},
     eventually,
     proxy::{Proxy, Wire},
 };
@@ -39,6 +39,8 @@ pub(crate) enum BackupTrouble {
     /// A file stands where the folder was.
     Unwritable,
     Full,
+    /// Its disk takes everything and answers nothing.
+    Hanging,
     /// Somebody deletes it.
     Removed,
 }
@@ -73,6 +75,8 @@ pub(crate) struct Storage {
     backup: PathBuf,
     database_disk: Option<SmallDisk>,
     backup_disk: Option<SmallDisk>,
+    /// Lies over the backup.
+    hanging: Option<HangingDisk>,
     /// Who holds a lock.
     held: Option<DatabaseConnection>,
 }
@@ -91,6 +95,7 @@ impl Storage {
             backup: backup_folder.join("backup"),
             database_disk: None,
             backup_disk,
+            hanging: None,
             held: None,
             folder,
             backend,
@@ -132,7 +137,14 @@ impl Storage {
 
     /// Whether the backup can be.
     pub(crate) fn can_break_backup(&self, trouble: BackupTrouble) -> bool {
-        trouble != BackupTrouble::Full || self.backup_disk.is_some()
+        match trouble {
+            BackupTrouble::Full => self.backup_disk.is_some(),
+            BackupTrouble::Hanging => {
+                let folder = tempfile::tempdir().unwrap();
+                HangingDisk::mount(folder.path()).is_some()
+            }
+            BackupTrouble::Unwritable | BackupTrouble::Removed => true,
+        }
     }
 
     pub(crate) async fn break_database(&mut self, trouble: DatabaseTrouble) {
@@ -187,6 +199,7 @@ impl Storage {
                 .await;
             }
             BackupTrouble::Full => self.backup_disk.as_ref().unwrap().fill(),
+            BackupTrouble::Hanging => self.hanging = HangingDisk::mount(&self.backup),
             BackupTrouble::Removed => {
                 eventually("the backup is deleted", async || {
                     fs::remove_dir_all(&self.backup).ok()
@@ -196,7 +209,7 @@ impl Storage {
         }
     }
 
-    pub(crate) fn mend_backup(&self, trouble: BackupTrouble) {
+    pub(crate) fn mend_backup(&mut self, trouble: BackupTrouble) {
         match trouble {
             BackupTrouble::Unwritable => {
                 fs::remove_file(&self.backup).unwrap();
@@ -206,6 +219,7 @@ impl Storage {
                 }
             }
             BackupTrouble::Full => self.backup_disk.as_ref().unwrap().clear(),
+            BackupTrouble::Hanging => self.hanging = None,
             BackupTrouble::Removed => {}
         }
     }

@@ -25,6 +25,9 @@ const KEEP_ALL: u64 = u32::MAX as u64;
 /// How long an orderly end of the connections may take; on `SQLite` it writes the log back.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
+/// How long the last flush may wait for a backup that has failed already: it may hang.
+const LAST_BACKUP_LIMIT: Duration = Duration::from_secs(1);
+
 /// The database is away or refuses: the rest of the flush would fare no better.
 struct Away;
 
@@ -45,12 +48,16 @@ impl StoreContext {
         }
     }
 
-    /// Writes everything that lacks a copy; what fails is left for the next time.
-    pub(super) async fn flush(&self) {
-        self.flush_to_backup().await;
-        let one_at_a_time = self.flushing.lock().await;
-        self.flush_and_report().await;
-        drop(one_at_a_time);
+    /// Writes everything that a half lacks; what fails is left for the next time.
+    pub(super) async fn flush(&self, half: Half) {
+        match half {
+            Half::Database => {
+                let one_at_a_time = self.flushing.lock().await;
+                self.flush_and_report().await;
+                drop(one_at_a_time);
+            }
+            Half::Backup => self.flush_to_backup().await,
+        }
         self.metrics.store_pending(self.memory.pending());
         for snapshot in self.memory.all_current() {
             let is_durable = self.memory.is_durable(&snapshot.environment);
@@ -67,8 +74,13 @@ impl StoreContext {
 
     /// The last flush of this process, and an orderly close.
     pub(super) async fn finish(&self, limit: Duration) {
-        let last = async {
-            self.flush_to_backup().await;
+        let patience = if self.memory.is_well(Half::Backup) {
+            limit
+        } else {
+            LAST_BACKUP_LIMIT
+        };
+        let to_backup = timeout(patience, self.flush_to_backup());
+        let to_database = async {
             let under_way = self.flushing.try_lock();
             let is_alone = under_way.is_ok();
             let one_at_a_time = match under_way {
@@ -81,8 +93,8 @@ impl StoreContext {
             }
             drop(one_at_a_time);
         };
-        let is_done = timeout(limit, last).await.is_ok();
-        if !is_done || self.memory.pending() > 0 {
+        let (_, in_database) = tokio::join!(to_backup, timeout(limit, to_database));
+        if in_database.is_err() || self.memory.pending() > 0 {
             warn!(
                 pending = self.memory.pending(),
                 "stopping with writes still to be made"
@@ -92,59 +104,6 @@ impl StoreContext {
         let closed = timeout(CLOSE_LIMIT, self.store.database().close()).await;
         if let Ok(Err(failure)) = closed {
             debug!("the database was not closed: {}", failure.explain());
-        }
-    }
-
-    /// Inputs first: a start would undo a revision that was stored without them.
-    async fn flush_to_backup(&self) {
-        let backup = self.store.backup();
-        for input in self.memory.unwritten_inputs() {
-            if input.in_backup {
-                continue;
-            }
-            let written = backup.write_input(&input.value).await;
-            if written.is_ok() {
-                self.memory.input_written(&input.value, Half::Backup);
-            }
-            self.report(Half::Backup, written.as_ref().copied());
-        }
-        for row in self.memory.waiting_rows() {
-            if self.write_to_backup(&row).await {
-                self.memory.waiting_in_backup(&row);
-            }
-        }
-        for (snapshot, copies) in self.memory.unwritten_snapshots() {
-            if copies.in_backup {
-                continue;
-            }
-            let (name, revision) = (&snapshot.environment, snapshot.revision);
-            if self.write_to_backup(&row_of(&snapshot, copies.value)).await {
-                self.memory.snapshot_written(name, revision, Half::Backup);
-            }
-        }
-        self.write_states_to_backup().await;
-        self.flush_registers_to_backup().await;
-    }
-
-    async fn write_to_backup(&self, row: &RevisionRow) -> bool {
-        let lacking = self.memory.lacking(&row.environment);
-        let backup = self.store.backup();
-        let written = backup.write_snapshot_beside(row, lacking).await;
-        self.report(Half::Backup, written.as_ref().copied());
-        written.is_ok()
-    }
-
-    /// States alone: a pause must be durable before it is acknowledged.
-    pub(super) async fn write_states_to_backup(&self) {
-        for state in self.memory.unwritten_states() {
-            if state.in_backup {
-                continue;
-            }
-            let written = self.store.backup().write_state(&state.value).await;
-            if written.is_ok() {
-                self.memory.state_written(&state.value, Half::Backup);
-            }
-            self.report(Half::Backup, written.as_ref().copied());
         }
     }
 
@@ -234,6 +193,7 @@ impl StoreContext {
             }
             self.memory.waiting_written(&waiting);
         }
+        self.memory.set_backup_unreadable(false);
         Ok(())
     }
 
@@ -276,6 +236,7 @@ impl StoreContext {
                 Ok(Row::Done)
             }
             Err(failure) => {
+                self.memory.set_backup_unreadable(true);
                 self.report(Half::Backup, Err(&failure));
                 Ok(Row::Later)
             }

@@ -8,11 +8,12 @@
 //! [`Audit`], [`ListAudit`], [`GetStoreStatus`], [`GetRevision`], [`ListRevisions`] (control plane). Messages out: none.
 //!
 //! What is kept in memory lives in [`StoreMemory`], which outlives the actor, so that a restart loses nothing even when
-//! neither database nor backup can be written. What could not be written is written by the flush, which a timer starts
-//! again for ever. `Quit` flushes once more before it answers.
+//! neither database nor backup can be written. What could not be written is written by the flushes, one for each half, which
+//! a timer starts again for ever. `Quit` flushes once more before it answers.
 
 mod audit_queue;
 mod flush;
+mod flush_backup;
 mod history;
 mod memory;
 mod publish;
@@ -20,7 +21,7 @@ mod registers;
 mod restore;
 mod waiting;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use actix::{
     Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, Message,
@@ -29,6 +30,7 @@ use actix::{
 use bytes::Bytes;
 use tracing::{Instrument as _, debug_span};
 
+use self::memory::Half;
 pub use self::{
     history::{GetRevision, HistoryError, ListRevisions, RevisionPage},
     memory::StoreMemory,
@@ -198,7 +200,7 @@ pub struct StoreStatus {
     pub database_up: bool,
     /// Why not.
     pub database_error: Option<String>,
-    /// Whether the last backup write succeeded.
+    /// Whether the backup takes, in time, all that is to be written to it.
     pub backup_up: bool,
     /// Why not.
     pub backup_error: Option<String>,
@@ -266,7 +268,8 @@ impl StoreContext {
 /// See the module's first paragraph.
 pub struct StoreActor {
     context: Arc<StoreContext>,
-    is_flushing: bool,
+    /// Halves to which is being written what they lack. Neither waits for the other.
+    flushing: BTreeSet<Half>,
     is_looking: bool,
 }
 
@@ -275,7 +278,7 @@ impl StoreActor {
     pub fn new(context: Arc<StoreContext>) -> Self {
         Self {
             context,
-            is_flushing: false,
+            flushing: BTreeSet::new(),
             is_looking: false,
         }
     }
@@ -296,18 +299,25 @@ impl StoreActor {
         ctx.spawn(wrap_future::<_, Self>(look).map(|(), this, _| this.is_looking = false));
     }
 
-    /// Writes what is unwritten, unless that is under way.
+    /// Writes what is unwritten to either half, unless that is under way.
     fn flush(&mut self, ctx: &mut Context<Self>) {
-        if self.is_flushing || !self.context.memory.has_pending() {
+        if !self.context.memory.has_pending() {
             return;
         }
-        self.is_flushing = true;
-        let context = Arc::clone(&self.context);
-        let flush = async move {
-            fail::fail_point!("store.flush_future");
-            context.flush().await;
-        };
-        ctx.spawn(wrap_future::<_, Self>(flush).map(|(), this, _| this.is_flushing = false));
+        for half in [Half::Backup, Half::Database] {
+            if !self.flushing.insert(half) {
+                continue;
+            }
+            let context = Arc::clone(&self.context);
+            let flush = async move {
+                fail::fail_point!("store.flush_future");
+                context.flush(half).await;
+            };
+            let flush = wrap_future::<_, Self>(flush);
+            ctx.spawn(flush.map(move |(), this, _| {
+                this.flushing.remove(&half);
+            }));
+        }
     }
 }
 
@@ -419,7 +429,7 @@ impl Handler<SaveSourceState> for StoreActor {
         let context = Arc::clone(&self.context);
         Box::pin(async move {
             fail::fail_point!("store.save_state_future");
-            context.write_states_to_backup().await;
+            context.write_states().await;
         })
     }
 }
