@@ -38,6 +38,14 @@ impl SmallDisk {
         }
     }
 
+    /// Leaves room for this many bytes.
+    pub(crate) fn fill_but(&self, bytes: u64) {
+        self.fill();
+        let ballast = File::options().write(true).open(self.ballast()).unwrap();
+        let filled = ballast.metadata().unwrap().len();
+        ballast.set_len(filled - bytes).unwrap();
+    }
+
     /// Gives the room back.
     pub(crate) fn clear(&self) {
         fs::remove_file(self.ballast()).unwrap();

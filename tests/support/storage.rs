@@ -39,6 +39,8 @@ pub(crate) enum BackupTrouble {
     /// A file stands where the folder was.
     Unwritable,
     Full,
+    /// There is room for small files alone.
+    Cramped,
     /// Its disk takes everything and answers nothing.
     Hanging,
     /// Somebody deletes it.
@@ -48,6 +50,8 @@ pub(crate) enum BackupTrouble {
 /// Room for the history on `SQLite`, in mebibytes.
 const DATABASE_DISK: usize = 96;
 const BACKUP_DISK: usize = 24;
+/// Room for some states of a source, and not for a large revision.
+const CRAMPED: u64 = 16 << 10;
 /// Some 25 kB a second: a revision takes longer than a publish waits for it.
 const SLOW: Wire = Wire::Slow {
     bytes: 512,
@@ -138,7 +142,7 @@ impl Storage {
     /// Whether the backup can be.
     pub(crate) fn can_break_backup(&self, trouble: BackupTrouble) -> bool {
         match trouble {
-            BackupTrouble::Full => self.backup_disk.is_some(),
+            BackupTrouble::Full | BackupTrouble::Cramped => self.backup_disk.is_some(),
             BackupTrouble::Hanging => {
                 let folder = tempfile::tempdir().unwrap();
                 HangingDisk::mount(folder.path()).is_some()
@@ -199,6 +203,7 @@ impl Storage {
                 .await;
             }
             BackupTrouble::Full => self.backup_disk.as_ref().unwrap().fill(),
+            BackupTrouble::Cramped => self.backup_disk.as_ref().unwrap().fill_but(CRAMPED),
             BackupTrouble::Hanging => self.hanging = HangingDisk::mount(&self.backup),
             BackupTrouble::Removed => {
                 eventually("the backup is deleted", async || {
@@ -218,7 +223,9 @@ impl Storage {
                     fs::remove_dir_all(self.aside()).unwrap();
                 }
             }
-            BackupTrouble::Full => self.backup_disk.as_ref().unwrap().clear(),
+            BackupTrouble::Full | BackupTrouble::Cramped => {
+                self.backup_disk.as_ref().unwrap().clear();
+            }
             BackupTrouble::Hanging => self.hanging = None,
             BackupTrouble::Removed => {}
         }
