@@ -6,6 +6,7 @@
 //! <dir>/states/<source>/<generation, 20 digits>.state             JSON
 //! <dir>/environments/<environment>/<generation, 20 digits>.environment    JSON
 //! <dir>/tokens/all/<generation, 20 digits>.token                  JSON
+//! <dir>/audit.jsonl                                           see `audit_file`
 //! ```
 //!
 //! Each folder holds the newest `backup.generations` files, and the revisions that the database lacks. What harms one of them, be it a disk or a person, costs that
@@ -25,8 +26,8 @@ use tokio::{
 };
 
 use super::{
-    PackedInput, Registers, RevisionInfo, RevisionRow, StoreError, StoreRuntime, StoredInput,
-    StoredRevision, StoredState,
+    AuditEntry, PackedInput, Registers, RevisionInfo, RevisionRow, StoreError, StoreRuntime,
+    StoredInput, StoredRevision, StoredState, audit_file,
     folder::{
         ALL_TOKENS, ENVIRONMENT, Folder, INPUT, SNAPSHOT, STATE, TOKEN, decode_input, decode_state,
         newest_readable,
@@ -285,6 +286,23 @@ impl Backup {
             Ok(newest_readable(files, TOKEN, ALL_TOKENS, decode))
         })
         .await
+    }
+
+    /// Keeps entries of the audit that the database does not have yet.
+    pub async fn append_audit(&self, entries: Vec<AuditEntry>) -> Result<(), StoreError> {
+        self.writing(move |folder| audit_file::append(&folder.dir, &entries))
+            .await
+    }
+
+    /// The entries that are kept here, each once, the oldest first.
+    pub async fn load_audit(&self) -> Result<Found<Vec<AuditEntry>>, StoreError> {
+        self.reading(READ_LIMIT, |folder| audit_file::load(&folder.dir))
+            .await
+    }
+
+    /// Gives them up: the database has them all.
+    pub async fn remove_audit(&self) -> Result<(), StoreError> {
+        self.writing(|folder| audit_file::remove(&folder.dir)).await
     }
 
     /// Fails unless a small file can be written.

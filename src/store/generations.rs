@@ -221,7 +221,7 @@ fn write_file(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
 }
 
 /// Makes a folder and those above it, each entered durably into its parent.
-fn make_folder(folder: &Path) -> Result<(), StoreError> {
+pub(super) fn make_folder(folder: &Path) -> Result<(), StoreError> {
     if folder.is_dir() {
         return Ok(());
     }
@@ -248,7 +248,7 @@ fn remove(path: &Path) {
     }
 }
 
-fn io_error(action: &'static str, path: &Path, source: io::Error) -> StoreError {
+pub(super) fn io_error(action: &'static str, path: &Path, source: io::Error) -> StoreError {
     StoreError::Io {
         action,
         path: path.to_owned(),

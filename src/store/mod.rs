@@ -7,6 +7,7 @@
 //! Everything runs on threads of the store's own ([`StoreRuntime`]): no caller's death or stall touches a connection, and a
 //! write that was begun is finished. Bytes at rest are described in [`packed`].
 
+mod audit_file;
 mod backup;
 mod connection;
 mod database;

@@ -5,19 +5,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use super::{
-    AuditLine, AuditPage, AuditRecord, ListAudit, StoreContext,
-    memory::{Half, StoreMemory},
-    publish::row_of,
-    restore,
-    waiting::WaitingRevision,
-};
-use crate::store::{AuditEntry, Inserted, RevisionRow, StoreError};
-
-/// Audit lines written at once.
-const AUDIT_BATCH: usize = 200;
-/// How long a listing may wait for the database.
-const LIST_LIMIT: Duration = Duration::from_secs(2);
+use super::{StoreContext, memory::Half, publish::row_of, restore, waiting::WaitingRevision};
+use crate::store::{Inserted, RevisionRow, StoreError};
 
 /// More revisions than there will ever be.
 const KEEP_ALL: u64 = u32::MAX as u64;
@@ -165,14 +154,8 @@ impl StoreContext {
         }
         let written = self.flush_registers_to_database().await;
         self.check_size(written, &mut too_large)?;
-        loop {
-            let entries = self.memory.first_audit(AUDIT_BATCH);
-            if entries.is_empty() {
-                return self.check(too_large.map_or(Ok(()), Err));
-            }
-            self.check(database.append_audit(&entries).await)?;
-            self.memory.audit_written(&entries);
-        }
+        self.check(self.audit_to_database().await)?;
+        self.check(too_large.map_or(Ok(()), Err))
     }
 
     /// Brings into the history what was replaced before the database had it, in this process or one that was killed.
@@ -312,58 +295,5 @@ impl StoreContext {
             }
             _ => {}
         }
-    }
-
-    /// Lists the audit; lines that are not written yet come first.
-    pub(super) async fn list_audit(&self, question: &ListAudit) -> AuditPage {
-        let (database, filter) = (self.store.database(), question.filter.clone());
-        let listing = database.list_audit(question.limit, question.before, filter);
-        let listed = timeout(LIST_LIMIT, listing).await;
-        let listed = match listed {
-            Ok(Ok(entries)) => Ok(entries),
-            Ok(Err(failure)) => Err(failure.explain()),
-            Err(_) => Err("the database did not answer in time".to_owned()),
-        };
-        page(&self.memory, listed, question)
-    }
-}
-
-fn page(
-    memory: &StoreMemory,
-    listed: Result<Vec<(i64, AuditEntry)>, String>,
-    question: &ListAudit,
-) -> AuditPage {
-    let mut lines = if question.before.is_none() {
-        memory.audit_lines(listed.is_ok())
-    } else {
-        Vec::new()
-    };
-    lines.retain(|line| line.record.fits(&question.filter));
-    let database_error = match listed {
-        Ok(entries) => {
-            lines.extend(entries.into_iter().map(|(id, entry)| AuditLine {
-                id: Some(id),
-                record: record(entry),
-            }));
-            None
-        }
-        Err(error) => Some(error),
-    };
-    lines.truncate(usize::try_from(question.limit).unwrap_or(usize::MAX));
-    AuditPage {
-        lines,
-        database_error,
-    }
-}
-
-fn record(entry: AuditEntry) -> AuditRecord {
-    AuditRecord {
-        at_ms: entry.at_ms,
-        actor: entry.actor,
-        role: entry.role,
-        action: entry.action,
-        target: entry.target,
-        reason: entry.reason,
-        result: entry.result,
     }
 }

@@ -41,6 +41,7 @@ impl StoreContext {
 
     /// Inputs first: a start would undo a revision that was stored without them.
     async fn write_to_backup(&self) -> Result<(), Hangs> {
+        self.check_backup(&self.restore_audit().await)?;
         let backup = self.store.backup();
         for input in self.memory.unwritten_inputs() {
             if !input.in_backup && self.check_backup(&backup.write_input(&input.value).await)? {
@@ -71,6 +72,10 @@ impl StoreContext {
                 self.check_backup(&self.registers_to_backup(&unwritten).await)?;
             }
         }
+        if !self.memory.is_well(Half::Database) {
+            self.check_backup(&self.audit_to_backup().await)?;
+        }
+        self.check_backup(&self.remove_surplus_audit().await)?;
         Ok(())
     }
 

@@ -11,6 +11,7 @@
 //! neither database nor backup can be written. What could not be written is written by the flushes, one for each half, which
 //! a timer starts again for ever. `Quit` flushes once more before it answers.
 
+mod audit;
 mod audit_queue;
 mod flush;
 mod flush_backup;
@@ -32,6 +33,7 @@ use tracing::{Instrument as _, debug_span};
 
 use self::memory::Half;
 pub use self::{
+    audit::{Audit, AuditLine, AuditPage, AuditRecord, ListAudit},
     history::{GetRevision, HistoryError, ListRevisions, RevisionPage},
     memory::StoreMemory,
     registers::{LoadRegisters, SaveRegisters},
@@ -121,73 +123,6 @@ pub struct SaveSourceState {
     pub state: SourceState,
 }
 
-/// Keeps a line of the audit. Sent by the control plane after each action; answered at once, written soon.
-#[derive(Clone, Message)]
-#[rtype(result = "()")]
-pub struct Audit {
-    /// The line.
-    pub entry: AuditRecord,
-}
-
-/// Who did what, when, why, with which result.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuditRecord {
-    /// Unix milliseconds.
-    pub at_ms: i64,
-    /// Token name.
-    pub actor: String,
-    /// Role it acted with.
-    pub role: String,
-    /// `source.pause`.
-    pub action: String,
-    /// What it was done to.
-    pub target: String,
-    /// Why, if said.
-    pub reason: Option<String>,
-    /// `ok`, or why not.
-    pub result: String,
-}
-
-impl AuditRecord {
-    /// Whether it is one of those that are asked for.
-    fn fits(&self, filter: &AuditFilter) -> bool {
-        let fits = |wanted: &Option<String>, is: &str| wanted.as_ref().is_none_or(|w| w == is);
-        fits(&filter.actor, &self.actor)
-            && fits(&filter.action, &self.action)
-            && fits(&filter.target, &self.target)
-    }
-}
-
-/// A line of the audit as listed.
-#[derive(Clone, Debug)]
-pub struct AuditLine {
-    /// Database id; `None`: not written yet.
-    pub id: Option<i64>,
-    /// The line.
-    pub record: AuditRecord,
-}
-
-/// Asks for the audit, newest first. Sent by the control plane.
-#[derive(Clone, Message)]
-#[rtype(result = "AuditPage")]
-pub struct ListAudit {
-    /// At most so many.
-    pub limit: u64,
-    /// Only those with a smaller id.
-    pub before: Option<i64>,
-    /// Only those that fit.
-    pub filter: AuditFilter,
-}
-
-/// A page of the audit.
-#[derive(Clone, Debug)]
-pub struct AuditPage {
-    /// Newest first.
-    pub lines: Vec<AuditLine>,
-    /// Why only recent lines from memory are listed, when the database did not answer.
-    pub database_error: Option<String>,
-}
-
 /// Asks how storage is doing. Sent by the control plane.
 #[derive(Clone, Message)]
 #[rtype(result = "StoreStatus")]
@@ -237,6 +172,7 @@ pub struct StoreContext {
     publishing: tokio::sync::Mutex<()>,
     /// One flush to the database at a time: the last one must not close it under another.
     flushing: tokio::sync::Mutex<()>,
+    auditing: audit::Turns,
 }
 
 impl StoreContext {
@@ -256,6 +192,7 @@ impl StoreContext {
             settings,
             publishing: tokio::sync::Mutex::default(),
             flushing: tokio::sync::Mutex::default(),
+            auditing: audit::Turns::default(),
         };
         for environment in context.board.environments() {
             context.metrics.environment_known(&environment.name);
@@ -430,32 +367,6 @@ impl Handler<SaveSourceState> for StoreActor {
         Box::pin(async move {
             fail::fail_point!("store.save_state_future");
             context.write_states().await;
-        })
-    }
-}
-
-impl Handler<Audit> for StoreActor {
-    type Result = ();
-
-    fn handle(&mut self, message: Audit, ctx: &mut Context<Self>) {
-        fail::fail_point!("store.Audit");
-        if !self.context.memory.queue_audit(message.entry) {
-            self.context.metrics.audit_dropped();
-        }
-        self.flush(ctx);
-    }
-}
-
-impl Handler<ListAudit> for StoreActor {
-    // Waits for the database beside other messages.
-    type Result = ResponseFuture<AuditPage>;
-
-    fn handle(&mut self, message: ListAudit, _: &mut Context<Self>) -> Self::Result {
-        fail::fail_point!("store.ListAudit");
-        let context = Arc::clone(&self.context);
-        Box::pin(async move {
-            fail::fail_point!("store.list_audit_future");
-            context.list_audit(&message).await
         })
     }
 }

@@ -17,14 +17,14 @@ use parking_lot::Mutex;
 use self::health::HalfHealth;
 pub(super) use self::registers::UnwrittenRegisters;
 use super::{
-    AuditLine, AuditRecord, StoreStatus, StoredEnvironment,
+    AuditLine, StoreStatus, StoredEnvironment,
     audit_queue::AuditQueue,
     history::Remembered,
     waiting::{Waiting, WaitingRevision},
 };
 use crate::{
     model::Snapshot,
-    store::{AuditEntry, EnvironmentState, PackedInput, RevisionInfo, RevisionRow, StoredState},
+    store::{EnvironmentState, PackedInput, RevisionInfo, RevisionRow, StoredState},
 };
 
 /// Something with two copies to write.
@@ -337,18 +337,9 @@ impl StoreMemory {
         }
     }
 
-    /// Queues an audit line; `false` when the queue is full and the line is only logged.
-    pub(super) fn queue_audit(&self, record: AuditRecord) -> bool {
-        self.inner.lock().audit.queue(record)
-    }
-
-    pub(super) fn first_audit(&self, number: usize) -> Vec<AuditEntry> {
-        self.inner.lock().audit.first(number)
-    }
-
-    /// Takes written lines off the queue; lines queued meanwhile stay.
-    pub(super) fn audit_written(&self, written: &[AuditEntry]) {
-        self.inner.lock().audit.remove(written);
+    /// Looks at the audit's queue, or changes it.
+    pub(super) fn audit<T>(&self, work: impl FnOnce(&mut AuditQueue) -> T) -> T {
+        work(&mut self.inner.lock().audit)
     }
 
     /// Lines known without the database, newest first; all recent ones, or only those not written yet.
@@ -389,6 +380,7 @@ impl StoreMemory {
             || self.is_database_unread()
             || !self.is_well(Half::Database)
             || !self.is_well(Half::Backup)
+            || self.audit(|queue| !queue.is_restored() || queue.has_surplus_file())
     }
 
     pub(super) fn status(&self) -> StoreStatus {
