@@ -55,7 +55,14 @@ impl Folder {
         kept: &dyn Fn() -> BTreeSet<u64>,
     ) -> Result<(), StoreError> {
         let path = self.path(&label.kind, &label.name)?;
-        self.write_and_prune(&path, label, body, kept)
+        // A write may have ended after its caller had given it up. On a slow disk it would never end a second time.
+        if generations::holds(&path, label, body) {
+            generations::sync_folder(&path)?;
+        } else {
+            generations::write(&path, label, body)?;
+        }
+        self.prune(&path, label, kept());
+        Ok(())
     }
 
     /// Writes the next generation of something that has no number of its own.
@@ -76,29 +83,19 @@ impl Folder {
             at_ms,
             digest,
         };
-        if !generations::holds(&path, &label, body) {
+        if generations::holds(&path, &label, body) {
+            generations::sync_folder(&path)?;
+        } else {
             label.number = newest.saturating_add(1);
+            generations::write(&path, &label, body)?;
         }
-        self.write_and_prune(&path, &label, body, &BTreeSet::new)
+        self.prune(&path, &label, BTreeSet::new());
+        Ok(())
     }
 
-    fn write_and_prune(
-        &self,
-        path: &Path,
-        label: &Label,
-        body: &[u8],
-        kept: &dyn Fn() -> BTreeSet<u64>,
-    ) -> Result<(), StoreError> {
-        // A write may have ended after its caller had given it up. On a slow disk it would never end a second time.
-        if generations::holds(path, label, body) {
-            generations::sync_folder(path)?;
-        } else {
-            generations::write(path, label, body)?;
-        }
-        let mut kept = kept();
-        kept.insert(label.number);
-        generations::prune(path, &label.kind, self.generations, &kept);
-        Ok(())
+    fn prune(&self, path: &Path, written: &Label, mut kept: BTreeSet<u64>) {
+        kept.insert(written.number);
+        generations::prune(path, &written.kind, self.generations, &kept);
     }
 
     pub(super) fn read_snapshot(
