@@ -32,7 +32,7 @@
 //! | `stitchd_publish_queued{target}` | paths or webhooks that wait for a cache or a receiver |
 //! | `stitchd_publish_target_up{target}` | 1 when the cache or receiver took what it was sent last |
 //! | `stitchd_database_up` | 1 when the last database call succeeded |
-//! | `stitchd_backup_up` | 1 when the last backup write succeeded |
+//! | `stitchd_backup_up` | 1 when the backup takes, in time, all that is to be written to it |
 //! | `stitchd_store_pending` | writes waiting for the database or the backup |
 //! | `stitchd_audit_dropped_total` | audit entries lost because the queue was full while the database was away |
 //! | `stitchd_sticky_buckets_total{outcome}` | requests that `read` sticky buckets or found them `unavailable`; documents `written` or `lost` |
@@ -435,7 +435,7 @@ impl Metrics {
         self.database_up.set(i64::from(is_up));
     }
 
-    /// Whether the last backup write succeeded.
+    /// Whether the backup takes all that is to be written to it.
     pub fn backup_up(&self, is_up: bool) {
         self.backup_up.set(i64::from(is_up));
     }

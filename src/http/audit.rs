@@ -157,7 +157,7 @@ async fn write(shared: Arc<Shared>, entry: AuditRecord) {
     if let Err(error) = shared
         .handles
         .store
-        .ask_again(Audit { entry }, STORE_LIMIT)
+        .ask_again(Audit::new(entry), STORE_LIMIT)
         .await
     {
         shared.metrics.audit_dropped();

@@ -6,6 +6,7 @@
 //! <dir>/states/<source>/<generation, 20 digits>.state             JSON
 //! <dir>/environments/<environment>/<generation, 20 digits>.environment    JSON
 //! <dir>/tokens/all/<generation, 20 digits>.token                  JSON
+//! <dir>/audit.jsonl                                           see `audit_file`
 //! ```
 //!
 //! Each folder holds the newest `backup.generations` files, and the revisions that the database lacks. What harms one of them, be it a disk or a person, costs that
@@ -14,29 +15,37 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
-    path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use tokio::{
+    sync::{Mutex, Semaphore},
+    time::timeout,
+};
 
 use super::{
-    PackedInput, Registers, RevisionInfo, RevisionRow, StoreError, StoreRuntime, StoredInput,
-    StoredRevision, StoredState,
+    AuditEntry, PackedInput, Registers, RevisionInfo, RevisionRow, StoreError, StoreRuntime,
+    StoredInput, StoredRevision, StoredState, audit_file,
+    folder::{
+        ALL_TOKENS, ENVIRONMENT, Folder, INPUT, SNAPSHOT, STATE, TOKEN, decode_input, decode_state,
+        newest_readable,
+    },
     generations::{self, Label},
     packed,
 };
 use crate::settings;
 
-const SNAPSHOT: &str = "snapshot";
-const INPUT: &str = "input";
-const STATE: &str = "state";
-const ENVIRONMENT: &str = "environment";
-const TOKEN: &str = "token";
-/// Tokens are in one file together.
-const ALL_TOKENS: &str = "all";
+/// How long a write may take. A disk that takes longer counts as failed, so that nobody waits for one that hangs.
+const WRITE_LIMIT: Duration = Duration::from_secs(5);
+/// How long it may take to read one thing.
+const READ_LIMIT: Duration = Duration::from_secs(5);
+/// How long it may take to read all of a kind, as a start does.
+const LOAD_LIMIT: Duration = Duration::from_secs(30);
+/// Reads at the same time. With the one write fewer than the store has threads: what is packed needs some, whatever the
+/// disk does.
+const READS_MAX: usize = 4;
 
 /// What was found on disk, and what had to be passed over to find it.
 #[derive(Clone, Debug, Default)]
@@ -72,14 +81,10 @@ pub struct Generation {
 pub struct Backup {
     runtime: StoreRuntime,
     folder: Arc<Folder>,
-}
-
-#[derive(Debug)]
-struct Folder {
-    dir: PathBuf,
-    generations: usize,
-    /// Held while writing: a generation's number follows from the files that are there.
-    writing: Mutex<()>,
+    /// Held while writing: a generation's number follows from the files that are there, and a disk that hangs must not
+    /// take more than one of the store's threads with it.
+    one_write: Arc<Mutex<()>>,
+    few_reads: Arc<Semaphore>,
 }
 
 impl Backup {
@@ -90,8 +95,9 @@ impl Backup {
             folder: Arc::new(Folder {
                 dir: settings.dir.clone(),
                 generations: settings.generations.max(1),
-                writing: Mutex::new(()),
             }),
+            one_write: Arc::default(),
+            few_reads: Arc::new(Semaphore::new(READS_MAX)),
         }
     }
 
@@ -119,7 +125,7 @@ impl Backup {
             digest: row.hash.clone(),
         };
         let body = row.body.clone();
-        self.blocking(move |folder| folder.write(&label, &body, &kept))
+        self.writing(move |folder| folder.write(&label, &body, &kept))
             .await
     }
 
@@ -140,7 +146,7 @@ impl Backup {
         revision: u64,
     ) -> Result<StoredRevision, StoreError> {
         let environment = environment.to_owned();
-        self.blocking(move |folder| {
+        self.reading(READ_LIMIT, move |folder| {
             let (label, packed) = folder.read_snapshot(&environment, revision)?;
             Ok(StoredRevision {
                 revision,
@@ -158,7 +164,7 @@ impl Backup {
         revision: u64,
     ) -> Result<RevisionInfo, StoreError> {
         let environment = environment.to_owned();
-        self.blocking(move |folder| {
+        self.reading(READ_LIMIT, move |folder| {
             let (_, packed) = folder.read_snapshot(&environment, revision)?;
             RevisionInfo::of_packed(revision, &packed)
         })
@@ -168,7 +174,7 @@ impl Backup {
     /// Numbers of the revisions that are here, readable or not.
     pub async fn revisions(&self, environment: &str) -> Result<BTreeSet<u64>, StoreError> {
         let environment = environment.to_owned();
-        self.blocking(move |folder| {
+        self.reading(READ_LIMIT, move |folder| {
             let files = generations::list(&folder.path(SNAPSHOT, &environment)?, SNAPSHOT)?;
             Ok(files.into_iter().map(|(number, _)| number).collect())
         })
@@ -181,14 +187,14 @@ impl Backup {
         environment: &str,
     ) -> Result<Found<FoundSnapshot>, StoreError> {
         let environment = environment.to_owned();
-        self.blocking(move |folder| folder.load_snapshot(&environment))
+        self.reading(LOAD_LIMIT, move |folder| folder.load_snapshot(&environment))
             .await
     }
 
     /// The highest number in use, whether that revision can be read or not.
     pub async fn highest_revision(&self, environment: &str) -> Result<Option<u64>, StoreError> {
         let environment = environment.to_owned();
-        self.blocking(move |folder| {
+        self.reading(LOAD_LIMIT, move |folder| {
             let path = folder.path(SNAPSHOT, &environment)?;
             let newest = generations::list(&path, SNAPSHOT)?.into_iter().next();
             Ok(newest.map(|(number, _)| number))
@@ -198,13 +204,14 @@ impl Backup {
 
     /// Every environment that has a folder, sorted.
     pub async fn environments(&self) -> Result<Vec<String>, StoreError> {
-        self.blocking(|folder| folder.names(SNAPSHOT)).await
+        self.reading(LOAD_LIMIT, |folder| folder.names(SNAPSHOT))
+            .await
     }
 
     /// Writes a source's last accepted input.
     pub async fn write_input(&self, input: &PackedInput) -> Result<(), StoreError> {
         let input = input.clone();
-        self.blocking(move |folder| {
+        self.writing(move |folder| {
             let stamp = (input.accepted_at_ms, input.digest);
             folder.write_next(INPUT, &input.source, stamp, &input.body)
         })
@@ -215,14 +222,14 @@ impl Backup {
     pub async fn load_inputs(
         &self,
     ) -> Result<Found<BTreeMap<String, (PackedInput, StoredInput)>>, StoreError> {
-        self.blocking(|folder| folder.load_all(INPUT, decode_input))
+        self.reading(LOAD_LIMIT, |folder| folder.load_all(INPUT, decode_input))
             .await
     }
 
     /// Writes what is remembered about a source.
     pub async fn write_state(&self, state: &StoredState) -> Result<(), StoreError> {
         let state = state.clone();
-        self.blocking(move |folder| {
+        self.writing(move |folder| {
             let stamp = (state.updated_at_ms, String::new());
             folder.write_next(STATE, &state.source, stamp, state.body.as_bytes())
         })
@@ -231,7 +238,7 @@ impl Backup {
 
     /// What is remembered about every source.
     pub async fn load_states(&self) -> Result<Found<BTreeMap<String, StoredState>>, StoreError> {
-        self.blocking(|folder| folder.load_all(STATE, decode_state))
+        self.reading(LOAD_LIMIT, |folder| folder.load_all(STATE, decode_state))
             .await
     }
 
@@ -243,7 +250,7 @@ impl Backup {
         now_ms: i64,
     ) -> Result<(), StoreError> {
         let (environment, body) = (environment.to_owned(), registers.to_json());
-        self.blocking(move |folder| {
+        self.writing(move |folder| {
             let stamp = (now_ms, String::new());
             folder.write_next(ENVIRONMENT, &environment, stamp, body.as_bytes())
         })
@@ -252,7 +259,7 @@ impl Backup {
 
     /// What operators decided about every environment: all that can be read, merged.
     pub async fn load_registers(&self) -> Result<Found<BTreeMap<String, Registers>>, StoreError> {
-        self.blocking(Folder::load_registers).await
+        self.reading(LOAD_LIMIT, Folder::load_registers).await
     }
 
     /// Writes the file of all tokens; `encode` makes its bytes on the store's threads.
@@ -261,7 +268,7 @@ impl Backup {
         encode: impl FnOnce() -> Vec<u8> + Send + 'static,
         now_ms: i64,
     ) -> Result<(), StoreError> {
-        self.blocking(move |folder| {
+        self.writing(move |folder| {
             let stamp = (now_ms, String::new());
             folder.write_next(TOKEN, ALL_TOKENS, stamp, &encode())
         })
@@ -273,7 +280,7 @@ impl Backup {
         &self,
         decode: impl Fn(i64, &[u8]) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<Found<Option<T>>, StoreError> {
-        self.blocking(move |folder| {
+        self.reading(LOAD_LIMIT, move |folder| {
             let files = generations::list(&folder.path(TOKEN, ALL_TOKENS)?, TOKEN)?;
             let decode = |label: Label, body: Bytes| decode(label.at_ms, &body);
             Ok(newest_readable(files, TOKEN, ALL_TOKENS, decode))
@@ -281,211 +288,72 @@ impl Backup {
         .await
     }
 
-    async fn blocking<T: Send + 'static>(
+    /// Keeps entries of the audit that the database does not have yet.
+    pub async fn append_audit(&self, entries: Vec<AuditEntry>) -> Result<(), StoreError> {
+        self.writing(move |folder| audit_file::append(&folder.dir, &entries))
+            .await
+    }
+
+    /// The entries that are kept here, each once, the oldest first.
+    pub async fn load_audit(&self) -> Result<Found<Vec<AuditEntry>>, StoreError> {
+        self.reading(READ_LIMIT, |folder| audit_file::load(&folder.dir))
+            .await
+    }
+
+    /// Gives them up: the database has them all.
+    pub async fn remove_audit(&self) -> Result<(), StoreError> {
+        self.writing(|folder| audit_file::remove(&folder.dir)).await
+    }
+
+    /// Fails unless a small file can be written.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        self.writing(Folder::probe).await
+    }
+
+    /// Waits for a write, within the limit. One that has begun by then goes on.
+    async fn writing<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Folder) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let folder = Arc::clone(&self.folder);
-        self.runtime.run_blocking(move || work(&folder)).await
-    }
-}
-
-impl Folder {
-    fn path(&self, kind: &str, name: &str) -> Result<PathBuf, StoreError> {
-        let path = self.dir.join(format!("{kind}s"));
-        // The settings allow only such names; a path made of anything else could lead out of the folder.
-        if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', '\0']) {
-            return Err(StoreError::Io {
-                action: "use as a file name in",
-                path,
-                source: io::Error::new(io::ErrorKind::InvalidInput, format!("`{name}`")),
-            });
-        }
-        Ok(path.join(name))
-    }
-
-    fn write(
-        &self,
-        label: &Label,
-        body: &[u8],
-        kept: &dyn Fn() -> BTreeSet<u64>,
-    ) -> Result<(), StoreError> {
-        let path = self.path(&label.kind, &label.name)?;
-        let _writing = self.writing.lock();
-        self.write_and_prune(&path, label, body, kept)
-    }
-
-    /// Writes the next generation of something that has no number of its own.
-    fn write_next(
-        &self,
-        kind: &str,
-        name: &str,
-        (at_ms, digest): (i64, String),
-        body: &[u8],
-    ) -> Result<(), StoreError> {
-        let path = self.path(kind, name)?;
-        let _writing = self.writing.lock();
-        let newest = generations::list(&path, kind)?.into_iter().next();
-        let label = Label {
-            kind: kind.to_owned(),
-            name: name.to_owned(),
-            number: newest.map_or(1, |(number, _)| number.saturating_add(1)),
-            at_ms,
-            digest,
+        let write = async {
+            let one_at_a_time = Arc::clone(&self.one_write).lock_owned().await;
+            let folder = Arc::clone(&self.folder);
+            let write = move || {
+                let done = work(&folder);
+                drop(one_at_a_time);
+                done
+            };
+            self.runtime.run_blocking(write).await
         };
-        self.write_and_prune(&path, &label, body, &BTreeSet::new)
-    }
-
-    fn write_and_prune(
-        &self,
-        path: &Path,
-        label: &Label,
-        body: &[u8],
-        kept: &dyn Fn() -> BTreeSet<u64>,
-    ) -> Result<(), StoreError> {
-        generations::write(path, label, body)?;
-        let mut kept = kept();
-        kept.insert(label.number);
-        generations::prune(path, &label.kind, self.generations, &kept);
-        Ok(())
-    }
-
-    fn read_snapshot(
-        &self,
-        environment: &str,
-        revision: u64,
-    ) -> Result<(Label, Bytes), StoreError> {
-        let path = self.path(SNAPSHOT, environment)?;
-        let path = generations::file(&path, SNAPSHOT, revision);
-        generations::read(&path, SNAPSHOT, environment)
-    }
-
-    fn load_snapshot(&self, environment: &str) -> Result<Found<FoundSnapshot>, StoreError> {
-        let files = generations::list(&self.path(SNAPSHOT, environment)?, SNAPSHOT)?;
-        let highest = files.first().map(|(number, _)| *number);
-        let generations = files.iter().rev().map(|(revision, path)| Generation {
-            revision: *revision,
-            bytes: path.metadata().map_or(0, |metadata| metadata.len()),
-        });
-        let generations = generations.collect();
-        let found = newest_readable(files, SNAPSHOT, environment, |label, packed| {
-            let candidate = packed::unpack_candidate(&label.name, &packed)?;
-            Ok(StoredRevision {
-                revision: label.number,
-                candidate,
-                packed,
-            })
-        });
-        Ok(Found {
-            value: FoundSnapshot {
-                revision: found.value,
-                highest,
-                generations,
-            },
-            notes: found.notes,
-        })
-    }
-
-    fn load_all<T>(
-        &self,
-        kind: &str,
-        decode: fn(Label, Bytes) -> Result<T, StoreError>,
-    ) -> Result<Found<BTreeMap<String, T>>, StoreError> {
-        let mut all = Found {
-            value: BTreeMap::new(),
-            notes: Vec::new(),
-        };
-        for name in self.names(kind)? {
-            let files = generations::list(&self.path(kind, &name)?, kind)?;
-            let found = newest_readable(files, kind, &name, decode);
-            all.notes.extend(found.notes);
-            if let Some(value) = found.value {
-                all.value.insert(name, value);
-            }
-        }
-        Ok(all)
-    }
-
-    fn load_registers(&self) -> Result<Found<BTreeMap<String, Registers>>, StoreError> {
-        let mut all = Found::<BTreeMap<String, Registers>>::default();
-        for name in self.names(ENVIRONMENT)? {
-            // Two writes may have ended in the other order than they began: each is looked at.
-            for file in generations::list(&self.path(ENVIRONMENT, &name)?, ENVIRONMENT)? {
-                let found = newest_readable(vec![file], ENVIRONMENT, &name, |label, body| {
-                    decode_registers(&label, &body)
-                });
-                all.notes.extend(found.notes);
-                if let Some(registers) = found.value {
-                    all.value.entry(name.clone()).or_default().merge(registers);
-                }
-            }
-        }
-        Ok(all)
-    }
-
-    fn names(&self, kind: &str) -> Result<Vec<String>, StoreError> {
-        let paths = generations::children(&self.dir.join(format!("{kind}s")))?;
-        let folders = paths.iter().filter(|path| path.is_dir());
-        let mut names: Vec<String> = folders
-            .filter_map(|path| path.file_name()?.to_str())
-            .filter(|name| !name.starts_with('.'))
-            .map(str::to_owned)
-            .collect();
-        names.sort_unstable();
-        Ok(names)
-    }
-}
-
-fn newest_readable<T>(
-    files: Vec<(u64, PathBuf)>,
-    kind: &str,
-    name: &str,
-    decode: impl Fn(Label, Bytes) -> Result<T, StoreError>,
-) -> Found<Option<T>> {
-    let mut notes = Vec::new();
-    for (_, path) in files {
-        let read = generations::read(&path, kind, name);
-        match read.and_then(|(label, body)| decode(label, body)) {
-            Ok(value) => {
-                return Found {
-                    value: Some(value),
-                    notes,
-                };
-            }
-            Err(error) => notes.push(format!(
-                "passed over backup file `{}`: {}",
-                path.display(),
-                error.explain()
+        match timeout(WRITE_LIMIT, write).await {
+            Ok(done) => done,
+            Err(_) => Err(StoreError::slow_disk(
+                "write to",
+                &self.folder.dir,
+                WRITE_LIMIT,
             )),
         }
     }
-    Found { value: None, notes }
-}
 
-fn decode_input(label: Label, body: Bytes) -> Result<(PackedInput, StoredInput), StoreError> {
-    let packed = PackedInput {
-        source: label.name,
-        digest: label.digest,
-        accepted_at_ms: label.at_ms,
-        body,
-    };
-    let input = packed.unpack()?;
-    Ok((packed, input))
-}
-
-fn decode_state(label: Label, body: Bytes) -> Result<StoredState, StoreError> {
-    let body = String::from_utf8(body.into()).map_err(|error| {
-        StoreError::corrupt(format!("state of `{}`", label.name), error.to_string())
-    })?;
-    Ok(StoredState {
-        source: label.name,
-        updated_at_ms: label.at_ms,
-        body,
-    })
-}
-
-fn decode_registers(label: &Label, body: &Bytes) -> Result<Registers, StoreError> {
-    serde_json::from_slice(body).map_err(|error| {
-        StoreError::corrupt(format!("state of `{}`", label.name), error.to_string())
-    })
+    /// Waits for what reads, within a limit.
+    async fn reading<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        work: impl FnOnce(&Folder) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let read = async {
+            let one_of_few = Arc::clone(&self.few_reads).acquire_owned().await;
+            let folder = Arc::clone(&self.folder);
+            let read = move || {
+                let done = work(&folder);
+                drop(one_of_few);
+                done
+            };
+            self.runtime.run_blocking(read).await
+        };
+        match timeout(limit, read).await {
+            Ok(done) => done,
+            Err(_) => Err(StoreError::slow_disk("read from", &self.folder.dir, limit)),
+        }
+    }
 }

@@ -1,6 +1,12 @@
 //! What can go wrong in the store, by what the caller does next.
 
-use std::{error::Error as _, fmt::Write as _, io, path::PathBuf, time::Duration};
+use std::{
+    error::Error as _,
+    fmt::Write as _,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use sea_orm::DbErr;
 
@@ -96,6 +102,11 @@ impl StoreError {
         matches!(self, Self::Unavailable { .. } | Self::Io { .. })
     }
 
+    /// Whether the disk did not answer in time.
+    pub fn is_slow_disk(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::TimedOut)
+    }
+
     /// Whether there is no such file.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
@@ -124,6 +135,16 @@ impl StoreError {
     pub(super) fn timed_out(after: Duration) -> Self {
         Self::Unavailable {
             source: Outage::TimedOut(after),
+        }
+    }
+
+    /// The disk did not `action` something at `path` in time.
+    pub(super) fn slow_disk(action: &'static str, path: &Path, after: Duration) -> Self {
+        let problem = format!("not done within {after:?}");
+        Self::Io {
+            action,
+            path: path.to_owned(),
+            source: io::Error::new(io::ErrorKind::TimedOut, problem),
         }
     }
 

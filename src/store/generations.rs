@@ -29,6 +29,9 @@ use crate::{clock, model::snapshot::hex};
 /// Version of the format.
 const FORMAT: u32 = 1;
 
+/// More than the line of JSON has at the beginning of a file.
+const HEAD_BYTES_MAX: u64 = 4096;
+
 /// How the name of a file that is still being written begins.
 const UNFINISHED: &str = ".unfinished-";
 
@@ -129,6 +132,32 @@ pub(super) fn write(folder: &Path, label: &Label, body: &[u8]) -> Result<(), Sto
     done
 }
 
+/// Whether a generation is there already, unharmed and the same.
+pub(super) fn holds(folder: &Path, label: &Label, body: &[u8]) -> bool {
+    let path = file(folder, &label.kind, label.number);
+    // Of another length it is something else. Only what looks the same is read, and only what is the same is hashed.
+    let length = fs::metadata(&path).map_or(0, |metadata| metadata.len());
+    let head = length.checked_sub(body.len() as u64);
+    if head.is_none_or(|head| head == 0 || head > HEAD_BYTES_MAX) {
+        return false;
+    }
+    let is_alike = fs::read(&path).is_ok_and(|content| content.ends_with(body));
+    is_alike
+        && read(&path, &label.kind, &label.name)
+            .is_ok_and(|(found, bytes)| found == *label && bytes == body)
+}
+
+/// Writes a file durably and deletes it again; fails when that cannot be done.
+pub(super) fn probe(folder: &Path) -> Result<(), StoreError> {
+    make_folder(folder)?;
+    let path = folder.join(format!("{UNFINISHED}{}", Uuid::new_v4()));
+    let done = write_file(&path, &[b"probe"]).map_err(|source| io_error("write", &path, source));
+    if path.exists() {
+        remove(&path);
+    }
+    done
+}
+
 /// Deletes all but the newest `keep` generations and those of `kept`, and what a killed writer left unfinished.
 ///
 /// Failing to delete is logged and no more: what had to be kept is kept.
@@ -203,7 +232,7 @@ fn write_file(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
 }
 
 /// Makes a folder and those above it, each entered durably into its parent.
-fn make_folder(folder: &Path) -> Result<(), StoreError> {
+pub(super) fn make_folder(folder: &Path) -> Result<(), StoreError> {
     if folder.is_dir() {
         return Ok(());
     }
@@ -219,7 +248,7 @@ fn make_folder(folder: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn sync_folder(folder: &Path) -> Result<(), StoreError> {
+pub(super) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
     let synced = File::open(folder).and_then(|folder| folder.sync_all());
     synced.map_err(|source| io_error("sync the folder", folder, source))
 }
@@ -230,7 +259,7 @@ fn remove(path: &Path) {
     }
 }
 
-fn io_error(action: &'static str, path: &Path, source: io::Error) -> StoreError {
+pub(super) fn io_error(action: &'static str, path: &Path, source: io::Error) -> StoreError {
     StoreError::Io {
         action,
         path: path.to_owned(),

@@ -7,12 +7,14 @@
 //! Everything runs on threads of the store's own ([`StoreRuntime`]): no caller's death or stall touches a connection, and a
 //! write that was begun is finished. Bytes at rest are described in [`packed`].
 
+mod audit_file;
 mod backup;
 mod connection;
 mod database;
 mod entity;
 mod environment_states;
 mod error;
+mod folder;
 mod generations;
 mod load;
 pub mod packed;

@@ -12,6 +12,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod audit;
 mod clock;
 mod storage;
 mod switches;
@@ -150,10 +151,8 @@ impl Scene {
     }
 
     async fn poll(&self) -> Value {
-        let url = format!("{}/admin/sources/{SOURCE}/poll", self.admin);
-        answer(self.http.post(url).send().await.unwrap())
-            .await
-            .json()
+        let path = format!("/admin/sources/{SOURCE}/poll");
+        self.admin_post(&path).await.json()
     }
 
     /// Forces the counter for so long.
@@ -204,6 +203,11 @@ impl Scene {
     async fn admin_get(&self, path: &str) -> Answer {
         let url = format!("{}{path}", self.admin);
         answer(self.http.get(url).send().await.unwrap()).await
+    }
+
+    async fn admin_post(&self, path: &str) -> Answer {
+        let url = format!("{}{path}", self.admin);
+        answer(self.http.post(url).send().await.unwrap()).await
     }
 
     async fn status(&self) -> Value {

@@ -1,13 +1,23 @@
 //! Database and backup: gone, refusing, full.
 
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::Instant;
+use uuid::Uuid;
+
 use crate::{
-    Scene,
+    SOURCE, Scene,
     support::{
         databases::{Backend, on_server, sqlite},
         eventually, skipped,
         storage::{BackupTrouble, DatabaseTrouble, Disk},
     },
 };
+
+/// How long a process may take to end beside a backup that hangs. Its `shutdown_grace` is two seconds, for requests and
+/// then for each actor.
+const STOP_LIMIT: Duration = Duration::from_secs(6);
 
 /// Publishes during an outage: each is a write that fails again.
 const PUBLISHES: usize = 5;
@@ -53,7 +63,7 @@ impl Trouble {
 }
 
 /// What is seen of a half that is of no use.
-async fn assert_told(scene: &Scene, half: &str) {
+pub(crate) async fn assert_told(scene: &Scene, half: &str) {
     let told = async || {
         let status = scene.status().await;
         (status[half]["up"] == false && status[half]["error"].is_string()).then_some(())
@@ -222,4 +232,74 @@ async fn a_backup_on_a_full_disk() {
 #[tokio::test]
 async fn a_backup_folder_that_cannot_be_written() {
     on(Some(sqlite()), Trouble::Backup(BackupTrouble::Unwritable)).await;
+}
+
+#[tokio::test]
+async fn a_backup_on_a_disk_that_hangs() {
+    on(Some(sqlite()), Trouble::Backup(BackupTrouble::Hanging)).await;
+}
+
+/// From the first moment on, while nobody knows yet that it hangs: the database has what is served.
+#[tokio::test]
+async fn beside_a_backup_that_hangs_the_database_alone_makes_revisions_durable() {
+    let mut scene = Scene::new(sqlite(), &[]).await;
+    let trouble = Trouble::Backup(BackupTrouble::Hanging);
+    scene.start_loaded().await;
+    if !trouble.is_possible(&scene) {
+        return;
+    }
+    trouble.begin(&mut scene).await;
+    for _ in 0..PUBLISHES {
+        scene.publish().await;
+        eventually("the database has it", async || {
+            let status = scene.status().await;
+            let is_durable = status["environments"][crate::ENVIRONMENT]["durable"] == true;
+            is_durable.then_some(())
+        })
+        .await;
+    }
+    assert_told(&scene, "backup").await;
+    let served = scene.face().await;
+    let began = Instant::now();
+    let log = scene.stop().await.without_slow_disks();
+    let took = began.elapsed();
+    assert!(took < STOP_LIMIT, "{took:?}");
+    log.assert_lines("WARN", "the backup failed", 1);
+    log.assert_lines("ERROR", "", 0);
+
+    trouble.end(&mut scene).await;
+    scene.storage.remove_backup();
+    scene.bed.upstream.go_down().await.unwrap();
+    scene.start().await;
+    assert_eq!(scene.face().await, served);
+    scene.stop().await;
+}
+
+/// A source's state still fits where a revision does not: that is no recovery.
+#[tokio::test]
+async fn a_backup_with_room_for_small_files_alone_is_told_once() {
+    let mut scene = Scene::new(sqlite(), &[]).await;
+    let trouble = Trouble::Backup(BackupTrouble::Cramped);
+    // Nothing makes this much smaller.
+    let bulk: String = (0..1500).map(|_| Uuid::new_v4().to_string()).collect();
+    let bulk = json!({"defaultValue": bulk});
+    scene.bed.upstream.set_feature("bulk", bulk);
+    scene.start_loaded().await;
+    if !trouble.is_possible(&scene) {
+        return;
+    }
+    trouble.begin(&mut scene).await;
+    for _ in 0..PUBLISHES {
+        scene.publish().await;
+        assert_told(&scene, "backup").await;
+        for action in ["pause", "resume"] {
+            let path = format!("/admin/sources/{SOURCE}/{action}");
+            assert_eq!(scene.admin_post(&path).await.status, 200);
+        }
+        let states = scene.storage.backup().join("states").join(SOURCE);
+        assert!(states.read_dir().unwrap().count() > 1, "they are written");
+    }
+    trouble.end(&mut scene).await;
+    assert_over(&mut scene, "backup").await;
+    assert_two_lines(&mut scene, "backup", "failed").await;
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -215,6 +216,36 @@ async fn revisions_that_are_wanted_stay_beside_the_newest() {
     let found = backup.load_snapshot("production").await.unwrap().value;
     let numbers: Vec<u64> = found.generations.iter().map(|g| g.revision).collect();
     assert_eq!(numbers, [5, 6, 7]);
+}
+
+#[tokio::test]
+async fn what_is_there_already_is_not_written_again_unless_it_is_harmed() {
+    let dir = tempfile::tempdir().unwrap();
+    let backup = open(dir.path());
+    let input = input("main", 1, "text").pack();
+    let row = row(7, "seven");
+    let write = async || {
+        backup.write_input(&input).await.unwrap();
+        backup.write_snapshot(&row).await.unwrap();
+    };
+    write().await;
+    let inputs = dir.path().join("inputs/main");
+    let written = [files(&inputs), files(&snapshots(dir.path()))].concat();
+    let inode = |path: &PathBuf| fs::metadata(path).unwrap().ino();
+    let before: Vec<_> = written.iter().map(inode).collect();
+    write().await;
+    assert_eq!(written.iter().map(inode).collect::<Vec<_>>(), before);
+    assert_eq!(files(&inputs).len(), 1);
+
+    for path in &written {
+        let mut harmed = fs::read(path).unwrap();
+        *harmed.last_mut().unwrap() ^= 1;
+        fs::write(path, harmed).unwrap();
+    }
+    write().await;
+    assert_eq!(files(&inputs).len(), 2);
+    let found = backup.load_snapshot("production").await.unwrap();
+    assert_eq!((revision(&found), found.notes.len()), (Some(7), 0));
 }
 
 #[tokio::test]

@@ -90,7 +90,9 @@ impl Trigger {
             | ("announcer", "revision" | "look_future" | "deliver_future") => Self::Poll,
             ("client", "Unfollow" | "follow")
             | ("poller", "Pause" | "pause_future" | "Resume" | "resume_future")
-            | ("store", "SaveSourceState" | "save_state_future" | "Audit") => Self::Pause,
+            | ("store", "SaveSourceState" | "save_state_future" | "Audit" | "audit_future") => {
+                Self::Pause
+            }
             ("poller", "UpstreamChanged") => Self::Stream,
             ("client", "Open" | "open_future")
             | ("poller", "TakePush" | "push_future" | "PollSoon") => Self::Push,

@@ -11,7 +11,7 @@ use sea_orm::{ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection
 use super::{
     Bed,
     databases::Backend,
-    disk::{SmallDisk, as_root},
+    disk::{HangingDisk, SmallDisk, as_root},
     eventually,
     proxy::{Proxy, Wire},
 };
@@ -39,6 +39,10 @@ pub(crate) enum BackupTrouble {
     /// A file stands where the folder was.
     Unwritable,
     Full,
+    /// There is room for small files alone.
+    Cramped,
+    /// Its disk takes everything and answers nothing.
+    Hanging,
     /// Somebody deletes it.
     Removed,
 }
@@ -46,6 +50,8 @@ pub(crate) enum BackupTrouble {
 /// Room for the history on `SQLite`, in mebibytes.
 const DATABASE_DISK: usize = 96;
 const BACKUP_DISK: usize = 24;
+/// Room for some states of a source, and not for a large revision.
+const CRAMPED: u64 = 16 << 10;
 /// Some 25 kB a second: a revision takes longer than a publish waits for it.
 const SLOW: Wire = Wire::Slow {
     bytes: 512,
@@ -73,6 +79,8 @@ pub(crate) struct Storage {
     backup: PathBuf,
     database_disk: Option<SmallDisk>,
     backup_disk: Option<SmallDisk>,
+    /// Lies over the backup.
+    hanging: Option<HangingDisk>,
     /// Who holds a lock.
     held: Option<DatabaseConnection>,
 }
@@ -91,6 +99,7 @@ impl Storage {
             backup: backup_folder.join("backup"),
             database_disk: None,
             backup_disk,
+            hanging: None,
             held: None,
             folder,
             backend,
@@ -132,7 +141,14 @@ impl Storage {
 
     /// Whether the backup can be.
     pub(crate) fn can_break_backup(&self, trouble: BackupTrouble) -> bool {
-        trouble != BackupTrouble::Full || self.backup_disk.is_some()
+        match trouble {
+            BackupTrouble::Full | BackupTrouble::Cramped => self.backup_disk.is_some(),
+            BackupTrouble::Hanging => {
+                let folder = tempfile::tempdir().unwrap();
+                HangingDisk::mount(folder.path()).is_some()
+            }
+            BackupTrouble::Unwritable | BackupTrouble::Removed => true,
+        }
     }
 
     pub(crate) async fn break_database(&mut self, trouble: DatabaseTrouble) {
@@ -191,6 +207,8 @@ impl Storage {
                 .await;
             }
             BackupTrouble::Full => self.backup_disk.as_ref().unwrap().fill(),
+            BackupTrouble::Cramped => self.backup_disk.as_ref().unwrap().fill_but(CRAMPED),
+            BackupTrouble::Hanging => self.hanging = HangingDisk::mount(&self.backup),
             BackupTrouble::Removed => {
                 eventually("the backup is deleted", async || {
                     fs::remove_dir_all(&self.backup).ok()
@@ -200,7 +218,7 @@ impl Storage {
         }
     }
 
-    pub(crate) fn mend_backup(&self, trouble: BackupTrouble) {
+    pub(crate) fn mend_backup(&mut self, trouble: BackupTrouble) {
         match trouble {
             BackupTrouble::Unwritable => {
                 fs::remove_file(&self.backup).unwrap();
@@ -209,7 +227,10 @@ impl Storage {
                     fs::remove_dir_all(self.aside()).unwrap();
                 }
             }
-            BackupTrouble::Full => self.backup_disk.as_ref().unwrap().clear(),
+            BackupTrouble::Full | BackupTrouble::Cramped => {
+                self.backup_disk.as_ref().unwrap().clear();
+            }
+            BackupTrouble::Hanging => self.hanging = None,
             BackupTrouble::Removed => {}
         }
     }

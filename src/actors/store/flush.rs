@@ -5,25 +5,17 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use super::{
-    AuditLine, AuditPage, AuditRecord, ListAudit, StoreContext,
-    memory::{Half, StoreMemory},
-    publish::row_of,
-    restore,
-    waiting::WaitingRevision,
-};
-use crate::store::{AuditEntry, Inserted, RevisionRow, StoreError};
-
-/// Audit lines written at once.
-const AUDIT_BATCH: usize = 200;
-/// How long a listing may wait for the database.
-const LIST_LIMIT: Duration = Duration::from_secs(2);
+use super::{StoreContext, memory::Half, publish::row_of, restore, waiting::WaitingRevision};
+use crate::store::{Inserted, RevisionRow, StoreError};
 
 /// More revisions than there will ever be.
 const KEEP_ALL: u64 = u32::MAX as u64;
 
 /// How long an orderly end of the connections may take; on `SQLite` it writes the log back.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long the last flush may wait for a backup that has failed already: it may hang.
+const LAST_BACKUP_LIMIT: Duration = Duration::from_secs(1);
 
 /// The database is away or refuses: the rest of the flush would fare no better.
 struct Away;
@@ -45,12 +37,16 @@ impl StoreContext {
         }
     }
 
-    /// Writes everything that lacks a copy; what fails is left for the next time.
-    pub(super) async fn flush(&self) {
-        self.flush_to_backup().await;
-        let one_at_a_time = self.flushing.lock().await;
-        self.flush_and_report().await;
-        drop(one_at_a_time);
+    /// Writes everything that a half lacks; what fails is left for the next time.
+    pub(super) async fn flush(&self, half: Half) {
+        match half {
+            Half::Database => {
+                let one_at_a_time = self.flushing.lock().await;
+                self.flush_and_report().await;
+                drop(one_at_a_time);
+            }
+            Half::Backup => self.flush_to_backup().await,
+        }
         self.metrics.store_pending(self.memory.pending());
         for snapshot in self.memory.all_current() {
             let is_durable = self.memory.is_durable(&snapshot.environment);
@@ -67,8 +63,13 @@ impl StoreContext {
 
     /// The last flush of this process, and an orderly close.
     pub(super) async fn finish(&self, limit: Duration) {
-        let last = async {
-            self.flush_to_backup().await;
+        let patience = if self.memory.is_well(Half::Backup) {
+            limit
+        } else {
+            LAST_BACKUP_LIMIT
+        };
+        let to_backup = timeout(patience, self.flush_to_backup());
+        let to_database = async {
             let under_way = self.flushing.try_lock();
             let is_alone = under_way.is_ok();
             let one_at_a_time = match under_way {
@@ -81,8 +82,8 @@ impl StoreContext {
             }
             drop(one_at_a_time);
         };
-        let is_done = timeout(limit, last).await.is_ok();
-        if !is_done || self.memory.pending() > 0 {
+        let (_, in_database) = tokio::join!(to_backup, timeout(limit, to_database));
+        if in_database.is_err() || self.memory.pending() > 0 {
             warn!(
                 pending = self.memory.pending(),
                 "stopping with writes still to be made"
@@ -92,59 +93,6 @@ impl StoreContext {
         let closed = timeout(CLOSE_LIMIT, self.store.database().close()).await;
         if let Ok(Err(failure)) = closed {
             debug!("the database was not closed: {}", failure.explain());
-        }
-    }
-
-    /// Inputs first: a start would undo a revision that was stored without them.
-    async fn flush_to_backup(&self) {
-        let backup = self.store.backup();
-        for input in self.memory.unwritten_inputs() {
-            if input.in_backup {
-                continue;
-            }
-            let written = backup.write_input(&input.value).await;
-            if written.is_ok() {
-                self.memory.input_written(&input.value, Half::Backup);
-            }
-            self.report(Half::Backup, written.as_ref().copied());
-        }
-        for row in self.memory.waiting_rows() {
-            if self.write_to_backup(&row).await {
-                self.memory.waiting_in_backup(&row);
-            }
-        }
-        for (snapshot, copies) in self.memory.unwritten_snapshots() {
-            if copies.in_backup {
-                continue;
-            }
-            let (name, revision) = (&snapshot.environment, snapshot.revision);
-            if self.write_to_backup(&row_of(&snapshot, copies.value)).await {
-                self.memory.snapshot_written(name, revision, Half::Backup);
-            }
-        }
-        self.write_states_to_backup().await;
-        self.flush_registers_to_backup().await;
-    }
-
-    async fn write_to_backup(&self, row: &RevisionRow) -> bool {
-        let lacking = self.memory.lacking(&row.environment);
-        let backup = self.store.backup();
-        let written = backup.write_snapshot_beside(row, lacking).await;
-        self.report(Half::Backup, written.as_ref().copied());
-        written.is_ok()
-    }
-
-    /// States alone: a pause must be durable before it is acknowledged.
-    pub(super) async fn write_states_to_backup(&self) {
-        for state in self.memory.unwritten_states() {
-            if state.in_backup {
-                continue;
-            }
-            let written = self.store.backup().write_state(&state.value).await;
-            if written.is_ok() {
-                self.memory.state_written(&state.value, Half::Backup);
-            }
-            self.report(Half::Backup, written.as_ref().copied());
         }
     }
 
@@ -206,14 +154,8 @@ impl StoreContext {
         }
         let written = self.flush_registers_to_database().await;
         self.check_size(written, &mut too_large)?;
-        loop {
-            let entries = self.memory.first_audit(AUDIT_BATCH);
-            if entries.is_empty() {
-                return self.check(too_large.map_or(Ok(()), Err));
-            }
-            self.check(database.append_audit(&entries).await)?;
-            self.memory.audit_written(&entries);
-        }
+        self.check(self.audit_to_database().await)?;
+        self.check(too_large.map_or(Ok(()), Err))
     }
 
     /// Brings into the history what was replaced before the database had it, in this process or one that was killed.
@@ -234,6 +176,7 @@ impl StoreContext {
             }
             self.memory.waiting_written(&waiting);
         }
+        self.memory.set_backup_unreadable(false);
         Ok(())
     }
 
@@ -276,6 +219,7 @@ impl StoreContext {
                 Ok(Row::Done)
             }
             Err(failure) => {
+                self.memory.set_backup_unreadable(true);
                 self.report(Half::Backup, Err(&failure));
                 Ok(Row::Later)
             }
@@ -351,58 +295,5 @@ impl StoreContext {
             }
             _ => {}
         }
-    }
-
-    /// Lists the audit; lines that are not written yet come first.
-    pub(super) async fn list_audit(&self, question: &ListAudit) -> AuditPage {
-        let (database, filter) = (self.store.database(), question.filter.clone());
-        let listing = database.list_audit(question.limit, question.before, filter);
-        let listed = timeout(LIST_LIMIT, listing).await;
-        let listed = match listed {
-            Ok(Ok(entries)) => Ok(entries),
-            Ok(Err(failure)) => Err(failure.explain()),
-            Err(_) => Err("the database did not answer in time".to_owned()),
-        };
-        page(&self.memory, listed, question)
-    }
-}
-
-fn page(
-    memory: &StoreMemory,
-    listed: Result<Vec<(i64, AuditEntry)>, String>,
-    question: &ListAudit,
-) -> AuditPage {
-    let mut lines = if question.before.is_none() {
-        memory.audit_lines(listed.is_ok())
-    } else {
-        Vec::new()
-    };
-    lines.retain(|line| line.record.fits(&question.filter));
-    let database_error = match listed {
-        Ok(entries) => {
-            lines.extend(entries.into_iter().map(|(id, entry)| AuditLine {
-                id: Some(id),
-                record: record(entry),
-            }));
-            None
-        }
-        Err(error) => Some(error),
-    };
-    lines.truncate(usize::try_from(question.limit).unwrap_or(usize::MAX));
-    AuditPage {
-        lines,
-        database_error,
-    }
-}
-
-fn record(entry: AuditEntry) -> AuditRecord {
-    AuditRecord {
-        at_ms: entry.at_ms,
-        actor: entry.actor,
-        role: entry.role,
-        action: entry.action,
-        target: entry.target,
-        reason: entry.reason,
-        result: entry.result,
     }
 }

@@ -8,11 +8,13 @@
 //! [`Audit`], [`ListAudit`], [`GetStoreStatus`], [`GetRevision`], [`ListRevisions`] (control plane). Messages out: none.
 //!
 //! What is kept in memory lives in [`StoreMemory`], which outlives the actor, so that a restart loses nothing even when
-//! neither database nor backup can be written. What could not be written is written by the flush, which a timer starts
-//! again for ever. `Quit` flushes once more before it answers.
+//! neither database nor backup can be written. What could not be written is written by the flushes, one for each half, which
+//! a timer starts again for ever. `Quit` flushes once more before it answers.
 
+mod audit;
 mod audit_queue;
 mod flush;
+mod flush_backup;
 mod history;
 mod memory;
 mod publish;
@@ -20,7 +22,7 @@ mod registers;
 mod restore;
 mod waiting;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use actix::{
     Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, Message,
@@ -29,7 +31,9 @@ use actix::{
 use bytes::Bytes;
 use tracing::{Instrument as _, debug_span};
 
+use self::memory::Half;
 pub use self::{
+    audit::{Audit, AuditLine, AuditPage, AuditRecord, ListAudit},
     history::{GetRevision, HistoryError, ListRevisions, RevisionPage},
     memory::StoreMemory,
     registers::{LoadRegisters, SaveRegisters},
@@ -119,73 +123,6 @@ pub struct SaveSourceState {
     pub state: SourceState,
 }
 
-/// Keeps a line of the audit. Sent by the control plane after each action; answered at once, written soon.
-#[derive(Clone, Message)]
-#[rtype(result = "()")]
-pub struct Audit {
-    /// The line.
-    pub entry: AuditRecord,
-}
-
-/// Who did what, when, why, with which result.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuditRecord {
-    /// Unix milliseconds.
-    pub at_ms: i64,
-    /// Token name.
-    pub actor: String,
-    /// Role it acted with.
-    pub role: String,
-    /// `source.pause`.
-    pub action: String,
-    /// What it was done to.
-    pub target: String,
-    /// Why, if said.
-    pub reason: Option<String>,
-    /// `ok`, or why not.
-    pub result: String,
-}
-
-impl AuditRecord {
-    /// Whether it is one of those that are asked for.
-    fn fits(&self, filter: &AuditFilter) -> bool {
-        let fits = |wanted: &Option<String>, is: &str| wanted.as_ref().is_none_or(|w| w == is);
-        fits(&filter.actor, &self.actor)
-            && fits(&filter.action, &self.action)
-            && fits(&filter.target, &self.target)
-    }
-}
-
-/// A line of the audit as listed.
-#[derive(Clone, Debug)]
-pub struct AuditLine {
-    /// Database id; `None`: not written yet.
-    pub id: Option<i64>,
-    /// The line.
-    pub record: AuditRecord,
-}
-
-/// Asks for the audit, newest first. Sent by the control plane.
-#[derive(Clone, Message)]
-#[rtype(result = "AuditPage")]
-pub struct ListAudit {
-    /// At most so many.
-    pub limit: u64,
-    /// Only those with a smaller id.
-    pub before: Option<i64>,
-    /// Only those that fit.
-    pub filter: AuditFilter,
-}
-
-/// A page of the audit.
-#[derive(Clone, Debug)]
-pub struct AuditPage {
-    /// Newest first.
-    pub lines: Vec<AuditLine>,
-    /// Why only recent lines from memory are listed, when the database did not answer.
-    pub database_error: Option<String>,
-}
-
 /// Asks how storage is doing. Sent by the control plane.
 #[derive(Clone, Message)]
 #[rtype(result = "StoreStatus")]
@@ -198,7 +135,7 @@ pub struct StoreStatus {
     pub database_up: bool,
     /// Why not.
     pub database_error: Option<String>,
-    /// Whether the last backup write succeeded.
+    /// Whether the backup takes, in time, all that is to be written to it.
     pub backup_up: bool,
     /// Why not.
     pub backup_error: Option<String>,
@@ -235,6 +172,7 @@ pub struct StoreContext {
     publishing: tokio::sync::Mutex<()>,
     /// One flush to the database at a time: the last one must not close it under another.
     flushing: tokio::sync::Mutex<()>,
+    auditing: audit::Turns,
 }
 
 impl StoreContext {
@@ -254,6 +192,7 @@ impl StoreContext {
             settings,
             publishing: tokio::sync::Mutex::default(),
             flushing: tokio::sync::Mutex::default(),
+            auditing: audit::Turns::default(),
         };
         for environment in context.board.environments() {
             context.metrics.environment_known(&environment.name);
@@ -266,7 +205,8 @@ impl StoreContext {
 /// See the module's first paragraph.
 pub struct StoreActor {
     context: Arc<StoreContext>,
-    is_flushing: bool,
+    /// Halves to which is being written what they lack. Neither waits for the other.
+    flushing: BTreeSet<Half>,
     is_looking: bool,
 }
 
@@ -275,7 +215,7 @@ impl StoreActor {
     pub fn new(context: Arc<StoreContext>) -> Self {
         Self {
             context,
-            is_flushing: false,
+            flushing: BTreeSet::new(),
             is_looking: false,
         }
     }
@@ -296,18 +236,25 @@ impl StoreActor {
         ctx.spawn(wrap_future::<_, Self>(look).map(|(), this, _| this.is_looking = false));
     }
 
-    /// Writes what is unwritten, unless that is under way.
+    /// Writes what is unwritten to either half, unless that is under way.
     fn flush(&mut self, ctx: &mut Context<Self>) {
-        if self.is_flushing || !self.context.memory.has_pending() {
+        if !self.context.memory.has_pending() {
             return;
         }
-        self.is_flushing = true;
-        let context = Arc::clone(&self.context);
-        let flush = async move {
-            fail::fail_point!("store.flush_future");
-            context.flush().await;
-        };
-        ctx.spawn(wrap_future::<_, Self>(flush).map(|(), this, _| this.is_flushing = false));
+        for half in [Half::Backup, Half::Database] {
+            if !self.flushing.insert(half) {
+                continue;
+            }
+            let context = Arc::clone(&self.context);
+            let flush = async move {
+                fail::fail_point!("store.flush_future");
+                context.flush(half).await;
+            };
+            let flush = wrap_future::<_, Self>(flush);
+            ctx.spawn(flush.map(move |(), this, _| {
+                this.flushing.remove(&half);
+            }));
+        }
     }
 }
 
@@ -419,33 +366,7 @@ impl Handler<SaveSourceState> for StoreActor {
         let context = Arc::clone(&self.context);
         Box::pin(async move {
             fail::fail_point!("store.save_state_future");
-            context.write_states_to_backup().await;
-        })
-    }
-}
-
-impl Handler<Audit> for StoreActor {
-    type Result = ();
-
-    fn handle(&mut self, message: Audit, ctx: &mut Context<Self>) {
-        fail::fail_point!("store.Audit");
-        if !self.context.memory.queue_audit(message.entry) {
-            self.context.metrics.audit_dropped();
-        }
-        self.flush(ctx);
-    }
-}
-
-impl Handler<ListAudit> for StoreActor {
-    // Waits for the database beside other messages.
-    type Result = ResponseFuture<AuditPage>;
-
-    fn handle(&mut self, message: ListAudit, _: &mut Context<Self>) -> Self::Result {
-        fail::fail_point!("store.ListAudit");
-        let context = Arc::clone(&self.context);
-        Box::pin(async move {
-            fail::fail_point!("store.list_audit_future");
-            context.list_audit(&message).await
+            context.write_states().await;
         })
     }
 }

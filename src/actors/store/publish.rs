@@ -22,10 +22,6 @@ use crate::{
 const DURABLE_LIMIT: Duration = Duration::from_millis(250);
 /// The database's part of that time; the rest is for the backup.
 const DATABASE_LIMIT: Duration = Duration::from_millis(150);
-/// How long an input waits for its first durable copy. Longer than a revision: without it no revision is durable, and
-/// nobody reads it yet.
-const INPUT_LIMIT: Duration = Duration::from_secs(1);
-
 impl StoreContext {
     /// Makes a candidate current. Never fails: without database and backup it is served all the same.
     pub(super) async fn publish(&self, candidate: Arc<Candidate>, packed: Bytes) -> Published {
@@ -128,10 +124,7 @@ impl StoreContext {
         let lacking = self.memory.lacking(&candidate.environment);
         let backup = self.store.backup().write_snapshot_beside(&row, lacking);
         match timeout_at(started + DURABLE_LIMIT, backup).await {
-            Ok(Ok(())) => {
-                copies.in_backup = true;
-                self.report(Half::Backup, Ok(()));
-            }
+            Ok(Ok(())) => copies.in_backup = true,
             Ok(Err(failure)) => self.report(Half::Backup, Err(&failure)),
             Err(_) => {}
         }
@@ -145,21 +138,10 @@ impl StoreContext {
     ///
     /// A start stitches what is stored: a snapshot whose input had been lost would be replaced by older content.
     pub(super) async fn write_first_copy(&self, input: &PackedInput) {
-        let first = async {
-            let written = self.store.backup().write_input(input).await;
-            self.report(Half::Backup, written.as_ref().copied());
-            if written.is_ok() {
-                self.memory.input_written(input, Half::Backup);
-            } else if self.memory.is_well(Half::Database)
-                && self.store.database().upsert_input(input).await.is_ok()
-            {
-                self.memory.input_written(input, Half::Database);
-            }
-        };
-        if timeout_at(Instant::now() + INPUT_LIMIT, first)
-            .await
-            .is_err()
-        {
+        let to_backup = self.store.backup().write_input(input);
+        let to_database = self.store.database().upsert_input(input);
+        let written = |half| self.memory.input_written(input, half);
+        if !self.write_to_either(to_backup, to_database, written).await {
             debug!("the input of {} is not durable yet", input.source);
         }
     }

@@ -60,9 +60,10 @@ impl StoreContext {
         else {
             return true;
         };
-        let to_backup = self
-            .registers_to_backup(&unwritten)
-            .map(|is_there| is_there.then_some(()).ok_or(()));
+        let to_backup = async {
+            let written = self.registers_to_backup(&unwritten).await;
+            written.map_err(|failure| self.report(Half::Backup, Err(&failure)))
+        };
         let to_database = async {
             if !self.memory.is_well(Half::Database) {
                 return Err(());
@@ -72,15 +73,6 @@ impl StoreContext {
         };
         let either = future::select_ok([to_backup.boxed_local(), to_database.boxed_local()]);
         matches!(timeout(DURABLE_LIMIT, either).await, Ok(Ok(_)))
-    }
-
-    /// Writes what the backup lacks.
-    pub(super) async fn flush_registers_to_backup(&self) {
-        for unwritten in self.memory.unwritten_registers() {
-            if !unwritten.in_backup {
-                self.registers_to_backup(&unwritten).await;
-            }
-        }
     }
 
     /// Writes what the database lacks, merged with what other replicas wrote there.
@@ -125,18 +117,18 @@ impl StoreContext {
         }
     }
 
-    async fn registers_to_backup(&self, unwritten: &UnwrittenRegisters) -> bool {
+    pub(super) async fn registers_to_backup(
+        &self,
+        unwritten: &UnwrittenRegisters,
+    ) -> Result<(), StoreError> {
         let (name, registers) = (&unwritten.environment, &unwritten.state.registers);
         let backup = self.store.backup();
-        let written = backup
+        backup
             .write_registers(name, registers, clock::now_ms())
-            .await;
-        if written.is_ok() {
-            self.memory
-                .registers_written(name, registers, Half::Backup, 0);
-        }
-        self.report(Half::Backup, written.as_ref().copied());
-        written.is_ok()
+            .await?;
+        self.memory
+            .registers_written(name, registers, Half::Backup, 0);
+        Ok(())
     }
 
     async fn registers_to_database(&self, environment: &Arc<str>) -> Result<(), StoreError> {

@@ -92,6 +92,11 @@ impl Waiting {
         rows.collect()
     }
 
+    /// Whether any of them is in memory alone.
+    pub(super) fn has_rows(&self) -> bool {
+        self.revisions.iter().any(|one| one.row.is_some())
+    }
+
     /// What is known of an environment's revisions.
     pub(super) fn remembered(&self, environment: &str) -> Remembered {
         let mut known = Remembered::default();

@@ -2,6 +2,7 @@
 //!
 //! One lock, held for moments and never across an await.
 
+mod health;
 mod inputs;
 mod registers;
 
@@ -13,16 +14,17 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use self::health::HalfHealth;
 pub(super) use self::registers::UnwrittenRegisters;
 use super::{
-    AuditLine, AuditRecord, StoreStatus, StoredEnvironment,
+    AuditLine, StoreStatus, StoredEnvironment,
     audit_queue::AuditQueue,
     history::Remembered,
     waiting::{Waiting, WaitingRevision},
 };
 use crate::{
     model::Snapshot,
-    store::{AuditEntry, EnvironmentState, PackedInput, RevisionInfo, RevisionRow, StoredState},
+    store::{EnvironmentState, PackedInput, RevisionInfo, RevisionRow, StoredState},
 };
 
 /// Something with two copies to write.
@@ -56,16 +58,10 @@ pub(super) struct Current {
 }
 
 /// Which half of the store a report is about.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Half {
     Database,
     Backup,
-}
-
-/// Health of one half: `None` when well.
-#[derive(Default)]
-struct HalfHealth {
-    error: Option<String>,
 }
 
 #[derive(Default)]
@@ -83,6 +79,8 @@ struct Inner {
     audit: AuditQueue,
     database: HalfHealth,
     backup: HalfHealth,
+    /// What the backup was to give to the database could not be read.
+    is_backup_unreadable: bool,
     /// The database was never read: what it holds is still to be taken in.
     is_database_unread: bool,
 }
@@ -339,43 +337,14 @@ impl StoreMemory {
         }
     }
 
-    /// Queues an audit line; `false` when the queue is full and the line is only logged.
-    pub(super) fn queue_audit(&self, record: AuditRecord) -> bool {
-        self.inner.lock().audit.queue(record)
-    }
-
-    pub(super) fn first_audit(&self, number: usize) -> Vec<AuditEntry> {
-        self.inner.lock().audit.first(number)
-    }
-
-    /// Takes written lines off the queue; lines queued meanwhile stay.
-    pub(super) fn audit_written(&self, written: &[AuditEntry]) {
-        self.inner.lock().audit.remove(written);
+    /// Looks at the audit's queue, or changes it.
+    pub(super) fn audit<T>(&self, work: impl FnOnce(&mut AuditQueue) -> T) -> T {
+        work(&mut self.inner.lock().audit)
     }
 
     /// Lines known without the database, newest first; all recent ones, or only those not written yet.
     pub(super) fn audit_lines(&self, only_unwritten: bool) -> Vec<AuditLine> {
         self.inner.lock().audit.lines(only_unwritten)
-    }
-
-    /// Notes how a half fared; `true` when that changed.
-    pub(super) fn set_health(&self, half: Half, error: Option<String>) -> bool {
-        let mut inner = self.inner.lock();
-        let health = match half {
-            Half::Database => &mut inner.database,
-            Half::Backup => &mut inner.backup,
-        };
-        let is_change = health.error.is_some() != error.is_some();
-        health.error = error;
-        is_change
-    }
-
-    pub(super) fn is_well(&self, half: Half) -> bool {
-        let inner = self.inner.lock();
-        match half {
-            Half::Database => inner.database.error.is_none(),
-            Half::Backup => inner.backup.error.is_none(),
-        }
     }
 
     /// The database was not read at start.
@@ -407,7 +376,11 @@ impl StoreMemory {
     }
 
     pub(super) fn has_pending(&self) -> bool {
-        self.pending() > 0 || self.is_database_unread() || !self.is_well(Half::Database)
+        self.pending() > 0
+            || self.is_database_unread()
+            || !self.is_well(Half::Database)
+            || !self.is_well(Half::Backup)
+            || self.audit(|queue| !queue.is_restored() || queue.has_surplus_file())
     }
 
     pub(super) fn status(&self) -> StoreStatus {
