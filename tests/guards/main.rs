@@ -14,4 +14,5 @@ mod incidents;
 mod mutations;
 mod parking;
 mod properties;
+mod restarts;
 mod stand;

@@ -154,7 +154,7 @@ pub(super) async fn decide(
         Fate::Approve => approve(memory, links, &source, parked, order).await,
         Fate::Discard => {
             memory.parking.discard(&source.id);
-            job::note_held(memory, links, &source, false);
+            job::note_held(memory, links, &source);
             info!(source.id = %source.id, "the held input of {} was discarded", source.id);
             let served = current(links, &source.environment).await;
             let served = served.map_err(|error| HeldError::Failed(error.to_string()))?;

@@ -18,8 +18,8 @@ use crate::{
     model::{Candidate, Cause, Issue, SourceVersion, snapshot::hex},
     pipeline::{
         admission::{self, Offer, Part, Verdict},
-        guard::{Content, Side, Trip},
-        input::SourceInput,
+        guard::{self, Content, Difference, Side, Trip},
+        input::{PayloadPart, SourceInput},
     },
     settings::Connection,
     sources::{PartId, PartOutcome},
@@ -68,8 +68,6 @@ pub(super) struct Done {
     pub(super) waiting_for: Option<String>,
     /// What guards keep from being published.
     pub(super) parked: Option<News>,
-    /// A view that the stored inputs would empty; nothing is published then.
-    pub(super) emptied: Option<(&'static str, Trip)>,
     /// Whether the same input came often enough to be taken without anybody's word.
     pub(super) is_auto_accepted: bool,
     warnings: Vec<Issue>,
@@ -111,7 +109,6 @@ impl Task {
             rendered: None,
             waiting_for: None,
             parked,
-            emptied: None,
             is_auto_accepted,
             warnings: verdict.warnings,
             cause,
@@ -178,11 +175,18 @@ impl Task {
         sources
     }
 
-    fn decide(&self, mut done: Done, input: SourceInput, old: Option<&Accepted>) -> Done {
+    fn decide(&self, mut done: Done, mut input: SourceInput, old: Option<&Accepted>) -> Done {
         let live = self.live.as_deref();
         let checked_at = match old {
             Some(old) if !done.intake.is_whole => old.checked_at,
             _ => self.at,
+        };
+        // What cannot be compared with the live content yet is compared later.
+        let blocker = self.missing_other();
+        let is_reread = old.is_some_and(|old| is_reread(&self.source, old, live));
+        input.reading = match blocker {
+            Some(_) => old.and_then(|old| old.input.reading.clone()),
+            None => Some(self.source.reading.clone()),
         };
         let input = Arc::new(input);
         let known = old.map_or(&self.source.listed, |old| &old.connections);
@@ -191,7 +195,7 @@ impl Task {
         let connections = relay::proven(known, found, &done.intake);
         let is_first = !funnel::contributes(live, &self.source.id);
         let is_complete = self.source.is_complete(&input);
-        let to_store = done.is_news.then(|| self.packed(&input));
+        let to_store = (done.is_news || is_reread).then(|| self.packed(&input));
         let version = match &to_store {
             Some(packed) => version_of(packed),
             None => old.map(|old| old.version.clone()).unwrap_or_default(),
@@ -216,43 +220,72 @@ impl Task {
             done.waiting_for = Some(self.incomplete(&input));
             return done;
         }
-        if !(done.is_news || is_due || is_first || is_rekeyed) && self.was_settled && live.is_some()
-        {
+        let is_wanted = done.is_news || is_due || is_first || is_rekeyed || is_reread;
+        if !is_wanted && self.approval.is_none() && self.was_settled && live.is_some() {
             return done;
         }
-        // What guards compare with is not what is live: the input was lost, or the settings read it otherwise now.
-        let is_unjudged = self.approval.is_none() && (old.is_none() || !done.is_news);
-        self.stitch(&mut done, &accepted, is_unjudged);
-        done
-    }
-
-    /// Stitches the environment with what was accepted.
-    fn stitch(&self, done: &mut Done, accepted: &Accepted, is_unjudged: bool) {
-        let live = self.live.as_deref();
-        let sources = self.sources_with(accepted);
-        if let Some(missing) = missing(&sources, live) {
+        if let Some(missing) = blocker {
             done.waiting_for = Some(format!(
                 "the stored input of source `{missing}` is missing; waiting for its poll"
             ));
-            return;
+            return done;
         }
+        self.stitch(&mut done, &accepted, old);
+        done
+    }
+
+    /// Whether guards compare with something else than what is live: the input was lost, or one of the environment's is
+    /// read otherwise now.
+    fn is_unjudged(&self, old: Option<&Accepted>) -> bool {
+        let is_known = old.is_some() && !are_reread(&self.sources, self.live.as_deref());
+        self.approval.is_none() && !is_known
+    }
+
+    /// Another source without which nothing can be stitched.
+    fn missing_other(&self) -> Option<Arc<str>> {
+        let mut others = self.sources.clone();
+        others.retain(|(source, _)| source.id != self.source.id);
+        missing(&others, self.live.as_deref())
+    }
+
+    /// Stitches the environment with what was accepted.
+    fn stitch(&self, done: &mut Done, accepted: &Accepted, old: Option<&Accepted>) {
+        let live = self.live.as_deref();
+        let sources = self.sources_with(accepted);
         let environment = &self.source.environment;
         let mut rendered = funnel::render(environment, &sources, live, self.at, &done.cause);
-        if let Some(trip) = rendered.emptied.take().filter(|_| is_unjudged) {
-            let part = if self.source.has_experiments {
-                "experiments"
-            } else {
-                "payload"
-            };
-            done.emptied = Some((part, trip));
-            done.intake.accepted.clear();
-            done.accepted = None;
-            done.to_store = None;
+        let emptied = rendered.emptied.take();
+        if let Some(trip) = emptied.filter(|_| self.is_unjudged(old)) {
+            self.hold(done, &accepted.input, old, trip);
             return;
         }
         rendered.issues.append(&mut done.warnings);
         rendered.issues.sort_unstable();
         done.rendered = Some(rendered);
+    }
+
+    /// Parks all that came, and what is read otherwise, because of a view that it would empty.
+    fn hold(&self, done: &mut Done, input: &SourceInput, old: Option<&Accepted>, trip: Trip) {
+        let mut news = emptied(input, trip);
+        for content in &done.intake.news {
+            news.contents
+                .retain(|other| Part::of(other) != Part::of(content));
+            news.contents.push(content.clone());
+        }
+        if !done.intake.news.is_empty() {
+            let before = old.map_or_else(SourceInput::default, |old| (*old.input).clone());
+            let after = before.with(&done.intake.news);
+            let [before, after] = [before, after].map(|input| self.side(&input, old));
+            news.difference = guard::difference(&before.stitched, &after.stitched);
+        }
+        if let Some(parked) = done.parked.take() {
+            news.trips.splice(0..0, parked.trips);
+        }
+        take_out(&mut done.intake, &news.contents);
+        done.intake.accepted.clear();
+        done.parked = Some(news);
+        done.is_news = false;
+        (done.accepted, done.to_store) = (None, None);
     }
 
     fn incomplete(&self, input: &SourceInput) -> String {
@@ -293,8 +326,17 @@ fn park(intake: &mut Intake, verdict: &mut Verdict) -> Option<News> {
     if verdict.parked.is_empty() {
         return None;
     }
+    take_out(intake, &verdict.parked);
+    Some(News {
+        contents: std::mem::take(&mut verdict.parked),
+        trips: std::mem::take(&mut verdict.trips),
+        difference: std::mem::take(&mut verdict.difference),
+    })
+}
+
+fn take_out(intake: &mut Intake, parked: &[Content]) {
     intake.is_whole = false;
-    for content in &verdict.parked {
+    for content in parked {
         intake.good.remove(&Part::of(content));
         match content {
             Content::Payload(key, _) => {
@@ -304,10 +346,46 @@ fn park(intake: &mut Intake, verdict: &mut Verdict) -> Option<News> {
             Content::Removed(_) => {}
         }
     }
-    Some(News {
-        contents: std::mem::take(&mut verdict.parked),
-        trips: std::mem::take(&mut verdict.trips),
-        difference: std::mem::take(&mut verdict.difference),
+}
+
+/// An accepted input that would empty a view as it is read now: its experiments, or all it has where there are none.
+pub(super) fn emptied(input: &SourceInput, trip: Trip) -> News {
+    let contents: Vec<Content> = match &input.experiments {
+        Some(part) => vec![Content::Experiments(part.clone())],
+        None => {
+            let payloads = input.payloads.iter();
+            let payload = |(key, part): (&String, &_)| {
+                Content::Payload(key.clone(), PayloadPart::clone(part))
+            };
+            payloads.map(payload).collect()
+        }
+    };
+    let part = contents.first().map(Part::of);
+    News {
+        trips: part.map(|part| (part, trip)).into_iter().collect(),
+        contents,
+        difference: Difference::default(),
+    }
+}
+
+/// Whether an accepted input is read otherwise now than when it was judged, or is an older one than live content was
+/// made of: that was judged before what came after it.
+pub(super) fn is_reread(
+    source: &FunnelSource,
+    accepted: &Accepted,
+    live: Option<&Candidate>,
+) -> bool {
+    let of_live = live.and_then(|live| live.meta.versions.get(&*source.id));
+    let is_older =
+        of_live.is_some_and(|of_live| accepted.version.accepted_at_ms < of_live.accepted_at_ms);
+    is_older || source.reads_otherwise(&accepted.input)
+}
+
+/// The same of any input of an environment.
+pub(super) fn are_reread(sources: &Sources, live: Option<&Candidate>) -> bool {
+    sources.iter().any(|(source, accepted)| {
+        let accepted = accepted.as_ref();
+        accepted.is_some_and(|accepted| is_reread(source, accepted, live))
     })
 }
 
