@@ -117,8 +117,26 @@ pub fn admit(offer: &Offer<'_>) -> Verdict {
     if !verdict.parked.is_empty() {
         let [now, then] = [&verdict.input, &verdict.input.with(&verdict.parked)].map(offer.side);
         verdict.difference = guard::difference(&now.stitched, &then.stitched);
+        if !offer.is_first {
+            look_ahead(offer, &before, &then, &mut verdict);
+        }
     }
     verdict
+}
+
+/// Adds what guards say of the environment with all that is parked: a part that trips by itself may lead to more than it
+/// shows, and whoever decides about it has to know.
+fn look_ahead(offer: &Offer<'_>, before: &Side, then: &Side, verdict: &mut Verdict) {
+    let parts = verdict.parked.iter().map(Part::of);
+    let Some(part) = parts.min_by_key(|part| *part != Part::Experiments) else {
+        return;
+    };
+    for trip in guard::of_environment(offer.rules, offer.source, before, then).trips {
+        let mut known = verdict.trips.iter();
+        if !known.any(|(_, other)| other.guard == trip.guard && other.subject == trip.subject) {
+            verdict.trips.push((part.clone(), trip));
+        }
+    }
 }
 
 /// The largest choice of `rest` that passes; the others are parked.
@@ -410,6 +428,20 @@ mod tests {
         assert_eq!((one.input.payloads.len(), one.parked.len()), (4, 0));
         let most = verdict(&old, &gone(4), false);
         assert_eq!((most.input.payloads.len(), most.parked.len()), (5, 1));
+    }
+
+    /// Each part by itself shows less than all of them together.
+    #[test]
+    fn what_parked_parts_lead_to_is_said_too() {
+        let mut old = accepted(&[("a", 10)], Some(10));
+        let mut news = news(&mut old, &[("c", 0)], None);
+        news.push(Content::Removed(vec!["a".to_owned()]));
+        let verdict = verdict(&old, &news, false);
+        let kinds: Vec<_> = verdict.parked.iter().map(|c| Part::of(c).kind()).collect();
+        assert_eq!(kinds, ["connections"]);
+        let subjects: Vec<_> = verdict.trips.iter().map(|(_, t)| &*t.subject).collect();
+        assert_eq!(subjects, ["connections", "features"]);
+        assert!(verdict.trips.iter().all(|(_, trip)| trip.is_emptiness()));
     }
 
     #[test]

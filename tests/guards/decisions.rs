@@ -1,12 +1,12 @@
 //! What operators decide, and what is decided without them.
 
 use serde_json::{Value, json};
-use stitchd::cli::demo::upstream::{feature, many_features};
+use stitchd::cli::demo::upstream::{ExperimentExt as _, feature, many_experiments, many_features};
 
 use crate::{
     stand::{
-        ITEMS, approve, assert_held, bed, counts, decide, held, keep_experiments, keep_features,
-        only_held, start,
+        ITEMS, approve, assert_held, bed, counts, decide, guards, held, keep_experiments,
+        keep_features, only_held, start,
     },
     support::{Bed, ENVIRONMENT, SOURCE, TestApp},
 };
@@ -162,6 +162,34 @@ async fn a_discarded_input_alarms_nobody_and_is_never_taken_by_itself() {
     keep_features(&bed, 5);
     assert_held(&app, "shrink").await;
     assert_eq!(only_held(&app).await["discarded"], false);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn what_would_empty_something_is_never_taken_by_itself() {
+    let mut bed = bed();
+    bed.extra =
+        "[guards]\nauto_accept_after_polls = 2\ngrowth_floor_bytes = 1000\nmax_growth = 1.5\n"
+            .to_owned();
+    let app = start(&bed).await;
+    // Nothing runs any more.
+    let archived = many_experiments(ITEMS).into_iter();
+    let archived = archived.map(|experiment| experiment.with_archived(true));
+    bed.upstream.set_experiments(archived.collect());
+    for _ in 0..4 {
+        assert_held(&app, "shrink").await;
+        assert_eq!(only_held(&app).await["auto_accept_after"], Value::Null);
+    }
+    // A list that has grown too much hides that a consumer would be shown nothing.
+    let renamed = many_experiments(2 * ITEMS).into_iter();
+    let renamed = renamed.map(|experiment| experiment.with_custom_field("domains", json!(null)));
+    bed.upstream.set_experiments(renamed.collect());
+    for _ in 0..4 {
+        assert_held(&app, "growth").await;
+        let held = only_held(&app).await;
+        assert!(guards(&held).contains(&"empty_view"), "{held}");
+        assert_eq!(held["auto_accept_after"], Value::Null);
+    }
     app.stop().await;
 }
 

@@ -101,7 +101,7 @@ impl Parked {
 }
 
 fn is_empty(trips: &[(Part, Trip)]) -> bool {
-    trips.iter().any(|(_, trip)| trip.guard.is_emptiness())
+    trips.iter().any(|(_, trip)| trip.is_emptiness())
 }
 
 /// How often what is parked has come already.

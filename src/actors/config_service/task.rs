@@ -234,11 +234,11 @@ impl Task {
         done
     }
 
-    /// Whether guards compare with something else than what is live: the input was lost, or one of the environment's is
-    /// read otherwise now.
-    fn is_unjudged(&self, old: Option<&Accepted>) -> bool {
+    /// Whether what is live has still to be compared with: nobody was asked, or guards compared with something else
+    /// because the input was lost, or one of the environment's is read otherwise now.
+    fn is_unjudged(&self, done: &Done, old: Option<&Accepted>) -> bool {
         let is_known = old.is_some() && !are_reread(&self.sources, self.live.as_deref());
-        self.approval.is_none() && !is_known
+        self.approval.is_none() && (done.is_auto_accepted || !is_known)
     }
 
     /// Another source without which nothing can be stitched.
@@ -255,7 +255,7 @@ impl Task {
         let environment = &self.source.environment;
         let mut rendered = funnel::render(environment, &sources, live, self.at, &done.cause);
         let emptied = rendered.emptied.take();
-        if let Some(trip) = emptied.filter(|_| self.is_unjudged(old)) {
+        if let Some(trip) = emptied.filter(|_| self.is_unjudged(done, old)) {
             self.hold(done, &accepted.input, old, trip);
             return;
         }

@@ -102,6 +102,13 @@ pub struct Trip {
     pub limit: Value,
 }
 
+impl Trip {
+    /// Whether it is about emptiness, or says that nothing is left of what was there: only an operator may accept that.
+    pub fn is_emptiness(&self) -> bool {
+        self.guard.is_emptiness() || (self.guard == Guard::Shrink && self.after == 0)
+    }
+}
+
 /// What is done about an unsafe edit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reaction {
