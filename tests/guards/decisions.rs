@@ -6,7 +6,7 @@ use stitchd::cli::demo::upstream::{ExperimentExt as _, feature, many_experiments
 use crate::{
     stand::{
         ITEMS, approve, assert_held, bed, counts, decide, guards, held, keep_experiments,
-        keep_features, only_held, start,
+        keep_features, metric, only_held, start,
     },
     support::{Bed, ENVIRONMENT, SOURCE, TestApp},
 };
@@ -159,6 +159,32 @@ async fn a_discarded_input_alarms_nobody_and_is_never_taken_by_itself() {
     keep_features(&bed, 6);
     assert_eq!(app.poll().await["outcome"], "held");
     assert_eq!(only_held(&app).await["discarded"], true);
+    keep_features(&bed, 5);
+    assert_held(&app, "shrink").await;
+    assert_eq!(only_held(&app).await["discarded"], false);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_discarded_input_stays_discarded_after_a_restart() {
+    let mut bed = bed();
+    bed.extra = "[guards]\nauto_accept_after_polls = 2\n".to_owned();
+    let app = start(&bed).await;
+    keep_features(&bed, 6);
+    assert_held(&app, "shrink").await;
+    let answer = decide(&app, "discard", &json!({"reason": "a broken export"})).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    app.stop().await;
+    let app = start(&bed).await;
+    let before = app.served().await;
+    for _ in 0..4 {
+        assert_eq!(app.poll().await["outcome"], "held");
+        assert_eq!(only_held(&app).await["discarded"], true);
+    }
+    assert_eq!(before, app.served().await);
+    assert_eq!(app.status().await["environments"][ENVIRONMENT]["held"], 0);
+    let trips = metric(&app, "stitchd_guard_trips_total", ",guard=\"shrink\"").await;
+    assert_eq!(trips.unwrap_or_default(), 0.0, "nobody is told again");
     keep_features(&bed, 5);
     assert_held(&app, "shrink").await;
     assert_eq!(only_held(&app).await["discarded"], false);

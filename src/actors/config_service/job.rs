@@ -1,7 +1,12 @@
 //! One job of the funnel: gather what it needs, have it computed ([`task`]), keep and publish what came of it.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
+use serde_json::Value;
 use tracing::{info, warn};
 
 use super::{
@@ -316,6 +321,19 @@ pub(super) fn note_held(memory: &ConfigMemory, links: &ConfigLinks, source: &Fun
     links.metrics.held_input(&source.id, is_held);
     if let Some(clock) = links.board.source(&source.id) {
         clock.set_held(is_held);
+    }
+}
+
+/// Takes in what operators discarded, before this start or at another replica.
+pub(super) fn note_discarded(
+    memory: &ConfigMemory,
+    links: &ConfigLinks,
+    environment: &Arc<str>,
+    registers: &BTreeMap<String, Value>,
+) {
+    for (source, _) in memory.of_environment(environment) {
+        memory.parking.restore_discarded(&source.id, registers);
+        note_held(memory, links, &source);
     }
 }
 
