@@ -211,6 +211,7 @@ fn guards(report: &mut Report, delivered: &Delivered) -> anyhow::Result<()> {
                 old: &input,
                 news: &news,
                 is_first: false,
+                live: None,
                 takes_part: &|_| true,
                 side: &|input| Side {
                     stitched: stitch(NAME, &stitch_inputs(input, now)),

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    guard::{self, Content, Difference, Findings, Guard, Rules, Side, Trip},
+    guard::{self, Content, Difference, Findings, Guard, Live, Rules, Side, Trip},
     input::SourceInput,
 };
 use crate::model::{Issue, snapshot::hex};
@@ -60,6 +60,9 @@ pub struct Offer<'a> {
     pub news: &'a [Content],
     /// Whether nothing of the source was ever published.
     pub is_first: bool,
+    /// What is live of the source, where the input that it was made of is lost: then that is compared with, and all of
+    /// the news is taken or nothing.
+    pub live: Option<&'a Live>,
     /// Whether the environment would be stitched with an input of this source.
     pub takes_part: &'a dyn Fn(&SourceInput) -> bool,
     /// The environment with an input of this source in its place.
@@ -117,7 +120,7 @@ pub fn admit(offer: &Offer<'_>) -> Verdict {
     if !verdict.parked.is_empty() {
         let [now, then] = [&verdict.input, &verdict.input.with(&verdict.parked)].map(offer.side);
         verdict.difference = guard::difference(&now.stitched, &then.stitched);
-        if !offer.is_first {
+        if !offer.is_first && offer.live.is_none() {
             look_ahead(offer, &before, &then, &mut verdict);
         }
     }
@@ -154,11 +157,13 @@ fn largest(
             reasons.clone_from(&findings.trips);
         }
         let is_empty_source = |trip: &Trip| trip.guard == Guard::EmptySource;
-        let is_hopeless = findings.trips.iter().any(is_empty_source);
-        if !findings.trips.is_empty() && !is_hopeless {
+        let has_tripped = !findings.trips.is_empty();
+        // Half of an empty source, or of one whose input is lost, is no better than all of it.
+        let is_all_or_nothing = offer.live.is_some() || findings.trips.iter().any(is_empty_source);
+        let is_hopeless = has_tripped && is_all_or_nothing;
+        if has_tripped && !is_hopeless {
             continue;
         }
-        // Half of an empty source is no better than all of it.
         let choice = if is_hopeless { Vec::new() } else { choice };
         let left_over = rest.iter().filter(|content| !choice.contains(content));
         let left_over: Vec<Content> = left_over.cloned().collect();
@@ -177,6 +182,16 @@ fn largest(
 
 /// What guards say of the environment with this input.
 fn judge(offer: &Offer<'_>, choice: &[Content], input: &SourceInput, before: &Side) -> Findings {
+    if let Some(live) = offer.live {
+        if !(offer.takes_part)(input) {
+            return Findings::default();
+        }
+        let after = (offer.side)(input).stitched;
+        return Findings {
+            trips: guard::of_live(offer.rules, offer.source, live, &after),
+            warnings: Vec::new(),
+        };
+    }
     if offer.is_first && !offer.rules.allow_empty && (offer.takes_part)(input) {
         let payloads = input.payloads.values().map(|part| &*part.payload);
         let list = input.experiments.as_ref().map(|part| &*part.list);
@@ -325,12 +340,17 @@ mod tests {
     }
 
     fn verdict(old: &SourceInput, news: &[Content], is_first: bool) -> Verdict {
+        judged(old, news, is_first, None)
+    }
+
+    fn judged(old: &SourceInput, news: &[Content], is_first: bool, live: Option<&Live>) -> Verdict {
         admit(&Offer {
             source: &"s".into(),
             rules: &rules(),
             old,
             news,
             is_first,
+            live,
             takes_part: &|input| input.experiments.is_some(),
             side: &side,
         })
@@ -442,6 +462,23 @@ mod tests {
         let subjects: Vec<_> = verdict.trips.iter().map(|(_, t)| &*t.subject).collect();
         assert_eq!(subjects, ["connections", "features"]);
         assert!(verdict.trips.iter().all(|(_, trip)| trip.is_emptiness()));
+    }
+
+    #[test]
+    fn a_lost_input_is_made_up_for_by_all_or_nothing() {
+        let live = Live {
+            features: (0..10).map(|i| format!("f{i}")).collect(),
+            running: (0..10).map(|i| format!("e{i}")).collect(),
+        };
+        let mut nothing = SourceInput::default();
+        for (payload, list, parked) in [(9, 10, 0), (0, 10, 2), (10, 0, 2), (5, 10, 2)] {
+            let news = news(&mut nothing, &[("k", payload)], Some(list));
+            let verdict = judged(&nothing, &news, false, Some(&live));
+            assert_eq!(
+                (verdict.parked.len(), verdict.is_news),
+                (parked, parked == 0)
+            );
+        }
     }
 
     #[test]

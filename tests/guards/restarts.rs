@@ -1,13 +1,17 @@
-//! What was judged or approved before a start, and what the start makes of it.
+//! What was judged, approved or lost before a start, and what the start makes of it.
 
+use sea_orm::{ConnectionTrait as _, Database};
 use serde_json::{Value, json};
 use stitchd::{
-    cli::demo::upstream::{ExperimentExt as _, many_experiments},
+    cli::demo::upstream::{ExperimentExt as _, many_experiments, many_features},
     store::StoredInput,
 };
 
 use crate::{
-    stand::{ITEMS, approve, assert_held, bed, counts, held, keep_features, only_held, start},
+    stand::{
+        ITEMS, approve, assert_held, bed, counts, guards, held, keep_experiments, keep_features,
+        only_held, start,
+    },
     support::{Bed, ENVIRONMENT, TestApp, eventually, store},
 };
 
@@ -145,5 +149,86 @@ async fn other_settings_and_news_together_empty_no_view() {
     assert_eq!(app.poll().await["outcome"], "published");
     assert_eq!(counts(&app).await, (ITEMS - 1, ITEMS));
     assert_nothing_held(&app).await;
+    app.stop().await;
+}
+
+/// Deletes the stored inputs and leaves the revisions.
+async fn lose_inputs(bed: &Bed) {
+    let database = Database::connect(&bed.database_url).await.unwrap();
+    let deleted = database.execute_unprepared("DELETE FROM source_inputs");
+    assert_eq!(deleted.await.unwrap().rows_affected(), 1);
+    database.close().await.unwrap();
+    std::fs::remove_dir_all(bed.dir.path().join("backup/inputs")).unwrap();
+}
+
+#[tokio::test]
+async fn a_lost_input_lets_nobody_empty_what_is_live() {
+    let bed = bed();
+    let app = start(&bed).await;
+    let before = app.served().await;
+    app.stop().await;
+    lose_inputs(&bed).await;
+    keep_features(&bed, 0);
+    keep_experiments(&bed, 0);
+    let app = start(&bed).await;
+    assert_held(&app, "empty_features").await;
+    assert_eq!(
+        guards(&only_held(&app).await),
+        ["empty_features", "empty_experiments"]
+    );
+    assert_eq!(before, app.served().await);
+    // Half of it is no better, and what was there before ends it.
+    bed.upstream.set_features(many_features(ITEMS, 3));
+    assert_held(&app, "empty_experiments").await;
+    bed.upstream.set_experiments(many_experiments(ITEMS));
+    assert_eq!(app.poll().await["outcome"], "unchanged");
+    assert_nothing_held(&app).await;
+    assert_eq!(before, app.served().await);
+    app.stop().await;
+    // With the input here again, everything is as ever.
+    let app = start(&bed).await;
+    assert_eq!(before, app.served().await);
+    keep_features(&bed, 6);
+    assert_held(&app, "shrink").await;
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn emptiness_after_a_lost_input_can_be_approved() {
+    let bed = bed();
+    start(&bed).await.stop().await;
+    lose_inputs(&bed).await;
+    keep_features(&bed, 0);
+    let app = start(&bed).await;
+    assert_held(&app, "empty_features").await;
+    assert_eq!(approve(&app).await["outcome"], "published");
+    assert_eq!(counts(&app).await, (0, ITEMS));
+    assert_eq!(app.poll().await["outcome"], "unchanged");
+    app.stop().await;
+}
+
+/// As a release that refuses what an older one has accepted.
+#[tokio::test]
+async fn an_input_of_which_a_part_cannot_be_read_is_not_served_by_halves() {
+    let bed = bed();
+    let app = start(&bed).await;
+    let before = app.served().await;
+    app.stop().await;
+    let mut input = input_of(&bed).await;
+    let text = String::from_utf8(input.body.to_vec()).unwrap();
+    let (head, list) = text.split_at(text.rfind("{\"experiments\"").unwrap());
+    input.body = format!("{head} {}", &list[1..]).into();
+    put_input(&bed, input).await;
+    bed.upstream.go_down().await.unwrap();
+    let app = start(&bed).await;
+    let report = app.poll().await;
+    assert_eq!(report["outcome"], "failed", "{report}");
+    assert_eq!(before, app.served().await);
+    bed.upstream.come_back().unwrap();
+    keep_experiments(&bed, 0);
+    assert_held(&app, "empty_experiments").await;
+    bed.upstream.set_experiments(many_experiments(ITEMS));
+    assert_eq!(app.poll().await["outcome"], "unchanged");
+    assert_eq!((before, app.revision()), (app.served().await, 1));
     app.stop().await;
 }

@@ -166,6 +166,8 @@ pub(super) struct Accepted {
     pub(super) checked_at: OffsetDateTime,
     /// The source's connections as far as they are known; after a restart discovered ones are not until a poll.
     pub(super) connections: Arc<Vec<Connection>>,
+    /// Whether a part of it could not be read back: nothing is stitched of it until the source has delivered all again.
+    pub(super) is_lost: bool,
 }
 
 #[derive(Default)]

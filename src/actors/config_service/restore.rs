@@ -62,6 +62,7 @@ pub(super) async fn restore_inputs(
                         },
                         checked_at,
                         connections: Arc::clone(&source.listed),
+                        is_lost: !notes.is_empty(),
                     },
                 );
                 info!(source.id = %source.id, "restored the last accepted input of {}", source.id);

@@ -18,7 +18,7 @@ use crate::{
     model::{Candidate, Cause, Issue, SourceVersion, snapshot::hex},
     pipeline::{
         admission::{self, Offer, Part, Verdict},
-        guard::{self, Content, Difference, Side, Trip},
+        guard::{self, Content, Difference, Live, Side, Trip},
         input::{PayloadPart, SourceInput},
     },
     settings::Connection,
@@ -82,6 +82,7 @@ impl Task {
             .iter()
             .find(|(source, _)| source.id == self.source.id);
         let old = old.and_then(|(_, accepted)| accepted.clone());
+        let is_lost = self.is_lost(old.as_ref());
         let before = old
             .as_ref()
             .map_or_else(SourceInput::default, |old| (*old.input).clone());
@@ -96,6 +97,9 @@ impl Task {
             let removed = Content::Removed(approval.removed.clone());
             intake.news.push(removed);
             intake.good.insert(Part::Connections);
+        }
+        if is_lost {
+            start_over(&mut intake);
         }
         let (mut verdict, cause) = self.judge(&intake, old.as_ref());
         let is_auto_accepted = self.approval.is_none() && cause.what.starts_with("auto-accept");
@@ -121,13 +125,19 @@ impl Task {
         let id = &self.source.id;
         let live = self.live.as_deref();
         let is_first = !funnel::contributes(live, id);
+        let lost = live.filter(|_| self.is_lost(old));
+        let lost = lost.map(|live| Live::read(id, &live.snapshot_tail));
         let offer = Offer {
             source: id,
             rules: &self.source.rules,
             old: &intake.input,
             news: &intake.news,
             is_first,
-            takes_part: &|input| !is_first || self.source.is_complete(input),
+            live: lost.as_ref(),
+            takes_part: &|input| match lost {
+                Some(_) => self.is_all_there(input),
+                None => !is_first || self.source.is_complete(input),
+            },
             side: &|input| self.side(input, old),
         };
         if let Some(approval) = &self.approval {
@@ -151,6 +161,22 @@ impl Task {
         (verdict, Cause::of(format!("{what} {id}")))
     }
 
+    /// Whether the input that live content was made of is not here, or not all of it.
+    fn is_lost(&self, old: Option<&Accepted>) -> bool {
+        funnel::contributes(self.live.as_deref(), &self.source.id)
+            && old.is_none_or(|old| old.is_lost)
+    }
+
+    /// Whether this input makes up for a lost one: one poll has to bring all parts, or an operator to approve them.
+    fn is_all_there(&self, input: &SourceInput) -> bool {
+        let is_here = |part: &PartId| match part {
+            PartId::Payload(key) => input.payloads.contains_key(key),
+            PartId::Experiments => input.experiments.is_some(),
+        };
+        let is_poll = self.has_all_parts && !self.is_push && self.parts.keys().all(is_here);
+        (is_poll || self.approval.is_some()) && self.source.is_complete(input)
+    }
+
     /// The environment with an input of this source; time stands still, so that all differences are the input's.
     fn side(&self, input: &SourceInput, old: Option<&Accepted>) -> Side {
         let checked_at = old.map_or(self.at, |old| old.checked_at);
@@ -160,6 +186,7 @@ impl Task {
             version: SourceVersion::default(),
             checked_at,
             connections,
+            is_lost: false,
         };
         let sources = self.sources_with(&accepted);
         funnel::side(&self.source.environment, &sources, self.live.as_deref())
@@ -177,6 +204,16 @@ impl Task {
 
     fn decide(&self, mut done: Done, mut input: SourceInput, old: Option<&Accepted>) -> Done {
         let live = self.live.as_deref();
+        let is_lost = self.is_lost(old);
+        if is_lost && done.parked.is_none() && !self.is_all_there(&input) {
+            done.intake.accepted.clear();
+            done.is_news = false;
+            done.waiting_for = Some(format!(
+                "the stored input of source `{}` is lost; waiting for a poll that brings all of its parts",
+                self.source.id
+            ));
+            return done;
+        }
         let checked_at = match old {
             Some(old) if !done.intake.is_whole => old.checked_at,
             _ => self.at,
@@ -205,9 +242,10 @@ impl Task {
             version,
             checked_at,
             connections,
+            is_lost: false,
         };
-        // An empty first load is no input yet.
-        if old.is_none() && !done.is_news && done.parked.is_some() {
+        // An empty first load is no input yet, nor is one in the place of a lost one that would empty what is live.
+        if (old.is_none() || is_lost) && !done.is_news && done.parked.is_some() {
             return done;
         }
         // Another encryption key, say: the same content in other bytes.
@@ -237,7 +275,8 @@ impl Task {
     /// Whether what is live has still to be compared with: nobody was asked, or guards compared with something else
     /// because the input was lost, or one of the environment's is read otherwise now.
     fn is_unjudged(&self, done: &Done, old: Option<&Accepted>) -> bool {
-        let is_known = old.is_some() && !are_reread(&self.sources, self.live.as_deref());
+        let is_known =
+            old.is_some_and(|old| !old.is_lost) && !are_reread(&self.sources, self.live.as_deref());
         self.approval.is_none() && (done.is_auto_accepted || !is_known)
     }
 
@@ -389,10 +428,29 @@ pub(super) fn are_reread(sources: &Sources, live: Option<&Candidate>) -> bool {
     })
 }
 
-/// A source that is part of the live content and whose input is not here: stitching without it would drop its items.
+/// Makes news of all that is there, as far as this fetch has confirmed it: nothing counts as accepted.
+fn start_over(intake: &mut Intake) {
+    let input = std::mem::take(&mut intake.input);
+    intake
+        .news
+        .retain(|content| !matches!(content, Content::Removed(_)));
+    let payloads = input.payloads.into_iter();
+    let payloads = payloads.map(|(key, part)| Content::Payload(key, part));
+    for content in payloads.chain(input.experiments.map(Content::Experiments)) {
+        let part = Part::of(&content);
+        let mut news = intake.news.iter();
+        if intake.good.contains(&part) && !news.any(|other| Part::of(other) == part) {
+            intake.news.push(content);
+        }
+    }
+}
+
+/// A source that is part of the live content and whose input is not here, or not all of it: stitching without it would drop its items.
 pub(super) fn missing(sources: &Sources, live: Option<&Candidate>) -> Option<Arc<str>> {
     let is_missing = |(source, accepted): &&(Arc<FunnelSource>, Option<Accepted>)| {
-        accepted.is_none() && source.is_enabled && funnel::contributes(live, &source.id)
+        accepted.as_ref().is_none_or(|accepted| accepted.is_lost)
+            && source.is_enabled
+            && funnel::contributes(live, &source.id)
     };
     sources
         .iter()

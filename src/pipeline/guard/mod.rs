@@ -13,6 +13,7 @@ mod edits;
 mod empty;
 mod growth;
 pub mod limits;
+mod live;
 mod shrink;
 mod splits;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use serde_json::Value;
 pub use self::{
     difference::{Changed, Difference, Items, difference},
     empty::{first_load, view as view_emptied},
+    live::{Live, of_live},
 };
 use super::input::{ExperimentsPart, PayloadPart, SourceInput};
 use crate::{
