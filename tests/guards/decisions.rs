@@ -192,6 +192,25 @@ async fn a_discarded_input_stays_discarded_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_held_override_file_is_approved_as_what_it_is() {
+    let mut bed = bed();
+    let path = bed.dir.path().join("flags.json");
+    std::fs::write(&path, r#"{"one": 1, "two": 2}"#).unwrap();
+    bed.extra = format!("[evaluation]\noverride_file = \"{}\"\n", path.display());
+    let app = bed.start_loaded().await;
+    std::fs::write(&path, "{}").unwrap();
+    let source = format!("override-{ENVIRONMENT}");
+    let poll = format!("/admin/sources/{source}/poll");
+    let report = app.admin_post(&poll, "").await.json();
+    assert_eq!(report["outcome"], "held", "{report}");
+    let approve = format!("/admin/environments/{ENVIRONMENT}/held/{source}/approve");
+    let answer = app.admin_post(&approve, r#"{"reason":"all gone"}"#).await;
+    assert_eq!(answer.json()["outcome"], "published", "{answer:?}");
+    assert_eq!(counts(&app).await, (0, 0));
+    app.stop().await;
+}
+
+#[tokio::test]
 async fn what_would_empty_something_is_never_taken_by_itself() {
     let mut bed = bed();
     bed.extra =

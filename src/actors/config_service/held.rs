@@ -217,10 +217,15 @@ async fn approve(
         sequence: parked.last.sequence,
         at: clock::now(),
     };
+    // What is parked of an override file has been made a payload of already.
+    let as_payload = Arc::new(FunnelSource {
+        is_override: false,
+        ..FunnelSource::clone(source)
+    });
     let report = run(
         memory,
         links,
-        source,
+        &as_payload,
         &ingest,
         served.as_ref(),
         Some(approval),
