@@ -197,6 +197,7 @@ fn guards(report: &mut Report, delivered: &Delivered) -> anyhow::Result<()> {
         hash_changed: Reaction::Warn,
         namespace_overlap: Reaction::Warn,
         allow_empty: false,
+        lists_connections: false,
         dialect: Dialect::Strict,
     };
     let part = input.payloads.get(NAME).context("the payload was taken")?;
@@ -211,6 +212,7 @@ fn guards(report: &mut Report, delivered: &Delivered) -> anyhow::Result<()> {
                 old: &input,
                 news: &news,
                 is_first: false,
+                live: None,
                 takes_part: &|_| true,
                 side: &|input| Side {
                     stitched: stitch(NAME, &stitch_inputs(input, now)),

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    guard::{self, Content, Difference, Findings, Guard, Rules, Side, Trip},
+    guard::{self, Content, Difference, Findings, Guard, Live, Rules, Side, Trip},
     input::SourceInput,
 };
 use crate::model::{Issue, snapshot::hex};
@@ -60,6 +60,9 @@ pub struct Offer<'a> {
     pub news: &'a [Content],
     /// Whether nothing of the source was ever published.
     pub is_first: bool,
+    /// What is live of the source, where the input that it was made of is lost: then that is compared with, and all of
+    /// the news is taken or nothing.
+    pub live: Option<&'a Live>,
     /// Whether the environment would be stitched with an input of this source.
     pub takes_part: &'a dyn Fn(&SourceInput) -> bool,
     /// The environment with an input of this source in its place.
@@ -117,8 +120,26 @@ pub fn admit(offer: &Offer<'_>) -> Verdict {
     if !verdict.parked.is_empty() {
         let [now, then] = [&verdict.input, &verdict.input.with(&verdict.parked)].map(offer.side);
         verdict.difference = guard::difference(&now.stitched, &then.stitched);
+        if !offer.is_first && offer.live.is_none() {
+            look_ahead(offer, &before, &then, &mut verdict);
+        }
     }
     verdict
+}
+
+/// Adds what guards say of the environment with all that is parked: a part that trips by itself may lead to more than it
+/// shows, and whoever decides about it has to know.
+fn look_ahead(offer: &Offer<'_>, before: &Side, then: &Side, verdict: &mut Verdict) {
+    let parts = verdict.parked.iter().map(Part::of);
+    let Some(part) = parts.min_by_key(|part| *part != Part::Experiments) else {
+        return;
+    };
+    for trip in guard::of_environment(offer.rules, offer.source, before, then).trips {
+        let mut known = verdict.trips.iter();
+        if !known.any(|(_, other)| other.guard == trip.guard && other.subject == trip.subject) {
+            verdict.trips.push((part.clone(), trip));
+        }
+    }
 }
 
 /// The largest choice of `rest` that passes; the others are parked.
@@ -136,11 +157,13 @@ fn largest(
             reasons.clone_from(&findings.trips);
         }
         let is_empty_source = |trip: &Trip| trip.guard == Guard::EmptySource;
-        let is_hopeless = findings.trips.iter().any(is_empty_source);
-        if !findings.trips.is_empty() && !is_hopeless {
+        let has_tripped = !findings.trips.is_empty();
+        // Half of an empty source, or of one whose input is lost, is no better than all of it.
+        let is_all_or_nothing = offer.live.is_some() || findings.trips.iter().any(is_empty_source);
+        let is_hopeless = has_tripped && is_all_or_nothing;
+        if has_tripped && !is_hopeless {
             continue;
         }
-        // Half of an empty source is no better than all of it.
         let choice = if is_hopeless { Vec::new() } else { choice };
         let left_over = rest.iter().filter(|content| !choice.contains(content));
         let left_over: Vec<Content> = left_over.cloned().collect();
@@ -159,6 +182,16 @@ fn largest(
 
 /// What guards say of the environment with this input.
 fn judge(offer: &Offer<'_>, choice: &[Content], input: &SourceInput, before: &Side) -> Findings {
+    if let Some(live) = offer.live {
+        if !(offer.takes_part)(input) {
+            return Findings::default();
+        }
+        let after = (offer.side)(input).stitched;
+        return Findings {
+            trips: guard::of_live(offer.rules, offer.source, live, &after),
+            warnings: Vec::new(),
+        };
+    }
     if offer.is_first && !offer.rules.allow_empty && (offer.takes_part)(input) {
         let payloads = input.payloads.values().map(|part| &*part.payload);
         let list = input.experiments.as_ref().map(|part| &*part.list);
@@ -239,221 +272,4 @@ pub fn guards(trips: &[(Part, Trip)]) -> BTreeSet<Guard> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-    use time::OffsetDateTime;
-
-    use super::*;
-    use crate::pipeline::{
-        FieldNames,
-        guard::test_support::{listed, rules},
-        stitch::{self, StitchInput},
-    };
-
-    fn features(number: usize) -> Value {
-        let feature = |i: usize| (format!("f{i}"), json!({"defaultValue": i}));
-        let features: serde_json::Map<_, _> = (0..number).map(feature).collect();
-        json!({ "features": features })
-    }
-
-    fn experiments(number: usize) -> Value {
-        let list: Vec<Value> = (0..number).map(|i| listed(&format!("e{i}"))).collect();
-        json!({ "experiments": list })
-    }
-
-    fn side(input: &SourceInput) -> Side {
-        let input = StitchInput {
-            source: "s".into(),
-            precedence: 1,
-            payloads: input
-                .payloads
-                .values()
-                .map(|part| Arc::clone(&part.payload))
-                .collect(),
-            experiments: input
-                .experiments
-                .as_ref()
-                .map(|part| Arc::clone(&part.list)),
-            checked_at: OffsetDateTime::UNIX_EPOCH,
-        };
-        Side {
-            stitched: stitch::stitch("test", &[input]),
-            ..Side::default()
-        }
-    }
-
-    fn news(
-        old: &mut SourceInput,
-        payloads: &[(&str, usize)],
-        list: Option<usize>,
-    ) -> Vec<Content> {
-        let mut news = Vec::new();
-        for (key, number) in payloads {
-            let raw = features(*number).to_string().into();
-            news.extend(old.read_payload("s", key, &raw).unwrap());
-        }
-        if let Some(number) = list {
-            let raw = experiments(number).to_string().into();
-            let fields = FieldNames::default();
-            news.extend(old.read_experiments("s", &raw, &fields).unwrap());
-        }
-        news
-    }
-
-    fn accepted(payloads: &[(&str, usize)], list: Option<usize>) -> SourceInput {
-        let mut empty = SourceInput::default();
-        let news = news(&mut empty, payloads, list);
-        empty.with(&news)
-    }
-
-    fn verdict(old: &SourceInput, news: &[Content], is_first: bool) -> Verdict {
-        admit(&Offer {
-            source: &"s".into(),
-            rules: &rules(),
-            old,
-            news,
-            is_first,
-            takes_part: &|input| input.experiments.is_some(),
-            side: &side,
-        })
-    }
-
-    /// Numbers of features and experiments taken, what is parked, and the guards.
-    #[track_caller]
-    fn check(
-        (payloads, list): (&[(&str, usize)], usize),
-        (new_payloads, new_list): (&[(&str, usize)], usize),
-        parked: &[&str],
-        why: &[&str],
-    ) -> Verdict {
-        let mut old = accepted(payloads, Some(list));
-        let news = news(&mut old, new_payloads, Some(new_list));
-        let verdict = verdict(&old, &news, false);
-        let kinds: Vec<_> = verdict.parked.iter().map(|c| Part::of(c).kind()).collect();
-        assert_eq!(kinds, parked);
-        let found: Vec<_> = guards(&verdict.trips)
-            .into_iter()
-            .map(Guard::as_str)
-            .collect();
-        assert_eq!(found, why);
-        verdict
-    }
-
-    #[test]
-    fn what_nobody_objects_to_is_taken_whole() {
-        let verdict = check((&[("k", 10)], 10), (&[("k", 9)], 11), &[], &[]);
-        assert!(verdict.is_news);
-        assert_eq!(verdict.input, accepted(&[("k", 9)], Some(11)));
-        let verdict = check((&[("k", 10)], 10), (&[("k", 10)], 10), &[], &[]);
-        assert!(!verdict.is_news);
-    }
-
-    #[test]
-    fn a_bad_list_is_parked_and_the_payload_is_taken() {
-        let verdict = check(
-            (&[("k", 10)], 10),
-            (&[("k", 11)], 5),
-            &["experiments"],
-            &["shrink"],
-        );
-        assert_eq!(verdict.input, accepted(&[("k", 11)], Some(10)));
-        assert_eq!(verdict.difference.experiments.removed.len(), 5);
-        assert_eq!(verdict.difference.features.added, [""; 0], "they are taken");
-        assert_eq!(verdict.trips[0].0, Part::Experiments);
-    }
-
-    #[test]
-    fn a_bad_payload_is_parked_and_everything_else_is_taken() {
-        let old: &[_] = &[("a", 10), ("b", 10)];
-        let verdict = check(
-            (old, 10),
-            (&[("a", 5), ("b", 11)], 11),
-            &["payload"],
-            &["shrink"],
-        );
-        assert_eq!(verdict.input, accepted(&[("a", 10), ("b", 11)], Some(11)));
-        assert_eq!(verdict.trips[0].1.subject, "payload a");
-        let verdict = check(
-            (old, 10),
-            (&[("a", 0), ("b", 11)], 11),
-            &["payload"],
-            &["empty_features"],
-        );
-        assert_eq!(verdict.input, accepted(&[("a", 10), ("b", 11)], Some(11)));
-    }
-
-    #[test]
-    fn an_empty_first_load_is_parked_whole() {
-        let mut nothing = SourceInput::default();
-        let empty = news(&mut nothing, &[("k", 0)], Some(0));
-        let parked = verdict(&nothing, &empty, true);
-        assert_eq!(parked.parked.len(), 2);
-        assert!(!parked.is_news);
-        assert_eq!(parked.trips[0].1.guard, Guard::EmptySource);
-        assert!(
-            verdict(
-                &nothing,
-                &news(&mut nothing.clone(), &[("k", 1)], Some(0)),
-                true
-            )
-            .is_news
-        );
-    }
-
-    #[test]
-    fn connections_that_vanish_together_stay() {
-        let keys: Vec<String> = (0..5).map(|i| format!("k{i}")).collect();
-        let payloads: Vec<_> = keys.iter().map(|key| (key.as_str(), 3)).collect();
-        let old = accepted(&payloads, Some(1));
-        let gone = |number: usize| vec![Content::Removed(keys[..number].to_vec())];
-        let one = verdict(&old, &gone(1), false);
-        assert_eq!((one.input.payloads.len(), one.parked.len()), (4, 0));
-        let most = verdict(&old, &gone(4), false);
-        assert_eq!((most.input.payloads.len(), most.parked.len()), (5, 1));
-    }
-
-    #[test]
-    fn connections_that_the_settings_take_away_are_not_asked_about() {
-        let old = accepted(&[("old", 10)], Some(1));
-        let verdict = |payloads: &[(&str, usize)]| {
-            let mut changed = news(&mut old.clone(), payloads, None);
-            changed.push(Content::Removed(vec!["old".to_owned()]));
-            admit(&Offer {
-                source: &"s".into(),
-                rules: &Rules {
-                    lists_connections: true,
-                    ..rules()
-                },
-                old: &old,
-                news: &changed,
-                is_first: false,
-                takes_part: &|_| true,
-                side: &side,
-            })
-        };
-        let replaced = verdict(&[("new", 10)]);
-        assert_eq!(replaced.parked, []);
-        assert_eq!(replaced.input, accepted(&[("new", 10)], Some(1)));
-        // Its features still are: what comes instead may be half of it, or not there yet.
-        assert_eq!(verdict(&[("new", 5)]).parked.len(), 1);
-        assert_eq!(verdict(&[("new", 0)]).parked.len(), 1);
-        let waiting = verdict(&[]);
-        assert_eq!((waiting.parked.len(), waiting.input), (1, old));
-    }
-
-    #[test]
-    fn a_digest_is_that_of_the_meaning() {
-        let of = |text: &str| {
-            let nothing = SourceInput::default();
-            let news = nothing.read_payload("s", "k", &text.to_owned().into());
-            digest(&[news.unwrap().unwrap()])
-        };
-        let one = of(r#"{"features":{"a":{},"b":{}},"dateUpdated":"2026-01-01"}"#);
-        assert_eq!(
-            one,
-            of(r#"{"dateUpdated":"2026-02-02","features":{"b":{},"a":{}}}"#)
-        );
-        assert_ne!(one, of(r#"{"features":{"a":{}}}"#));
-        assert_eq!(one.len(), 32);
-    }
-}
+mod tests;

@@ -42,6 +42,8 @@ pub struct SourceInput {
     pub payloads: BTreeMap<String, PayloadPart>,
     /// Experiments, where the source has a management API.
     pub experiments: Option<ExperimentsPart>,
+    /// How it was read when it was judged, as one word: read otherwise it may mean something that nobody has judged.
+    pub reading: Option<String>,
 }
 
 impl SourceInput {
@@ -144,6 +146,7 @@ impl SourceInput {
             version: 1,
             payloads: Vec::new(),
             experiments: None,
+            reading: self.reading.clone(),
         };
         let mut raw = Vec::new();
         for (key, part) in &self.payloads {
@@ -193,6 +196,7 @@ impl SourceInput {
             Ok(header) => header,
             Err(error) => return (input, vec![format!("its header cannot be read: {error}")]),
         };
+        input.reading = header.reading;
         let mut at = (end + 1).min(bytes.len());
         let mut cut = |length: usize| {
             let from = at;
@@ -245,6 +249,8 @@ struct Header {
     version: u32,
     payloads: Vec<PayloadHeader>,
     experiments: Option<ExperimentsHeader>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reading: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -299,6 +305,7 @@ mod tests {
         );
         let bad = payload(&json!({"a": {"rules": 7}, "b": {"defaultValue": 2}}));
         assert!(input.take_payload("s", "k", &bad).unwrap());
+        input.reading = Some("r".to_owned());
         let (restored, notes) = SourceInput::from_bytes("s", &input.to_bytes(), &fields());
         assert_eq!(notes, Vec::<String>::new());
         for input in [&input, &restored] {

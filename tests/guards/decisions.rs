@@ -1,12 +1,12 @@
 //! What operators decide, and what is decided without them.
 
 use serde_json::{Value, json};
-use stitchd::cli::demo::upstream::{feature, many_features};
+use stitchd::cli::demo::upstream::{ExperimentExt as _, feature, many_experiments, many_features};
 
 use crate::{
     stand::{
-        ITEMS, approve, assert_held, bed, counts, decide, held, keep_experiments, keep_features,
-        only_held, start,
+        ITEMS, approve, assert_held, bed, counts, decide, guards, held, keep_experiments,
+        keep_features, metric, only_held, start,
     },
     support::{Bed, ENVIRONMENT, SOURCE, TestApp},
 };
@@ -162,6 +162,80 @@ async fn a_discarded_input_alarms_nobody_and_is_never_taken_by_itself() {
     keep_features(&bed, 5);
     assert_held(&app, "shrink").await;
     assert_eq!(only_held(&app).await["discarded"], false);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_discarded_input_stays_discarded_after_a_restart() {
+    let mut bed = bed();
+    bed.extra = "[guards]\nauto_accept_after_polls = 2\n".to_owned();
+    let app = start(&bed).await;
+    keep_features(&bed, 6);
+    assert_held(&app, "shrink").await;
+    let answer = decide(&app, "discard", &json!({"reason": "a broken export"})).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    app.stop().await;
+    let app = start(&bed).await;
+    let before = app.served().await;
+    for _ in 0..4 {
+        assert_eq!(app.poll().await["outcome"], "held");
+        assert_eq!(only_held(&app).await["discarded"], true);
+    }
+    assert_eq!(before, app.served().await);
+    assert_eq!(app.status().await["environments"][ENVIRONMENT]["held"], 0);
+    let trips = metric(&app, "stitchd_guard_trips_total", ",guard=\"shrink\"").await;
+    let is_told = trips.is_some_and(|trips| trips > 0.0);
+    assert!(!is_told, "somebody is told again");
+    keep_features(&bed, 5);
+    assert_held(&app, "shrink").await;
+    assert_eq!(only_held(&app).await["discarded"], false);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_held_override_file_is_approved_as_what_it_is() {
+    let mut bed = bed();
+    let path = bed.dir.path().join("flags.json");
+    std::fs::write(&path, r#"{"one": 1, "two": 2}"#).unwrap();
+    bed.extra = format!("[evaluation]\noverride_file = \"{}\"\n", path.display());
+    let app = bed.start_loaded().await;
+    std::fs::write(&path, "{}").unwrap();
+    let source = format!("override-{ENVIRONMENT}");
+    let poll = format!("/admin/sources/{source}/poll");
+    let report = app.admin_post(&poll, "").await.json();
+    assert_eq!(report["outcome"], "held", "{report}");
+    let approve = format!("/admin/environments/{ENVIRONMENT}/held/{source}/approve");
+    let answer = app.admin_post(&approve, r#"{"reason":"all gone"}"#).await;
+    assert_eq!(answer.json()["outcome"], "published", "{answer:?}");
+    assert_eq!(counts(&app).await, (0, 0));
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn what_would_empty_something_is_never_taken_by_itself() {
+    let mut bed = bed();
+    bed.extra =
+        "[guards]\nauto_accept_after_polls = 2\ngrowth_floor_bytes = 1000\nmax_growth = 1.5\n"
+            .to_owned();
+    let app = start(&bed).await;
+    // Nothing runs any more.
+    let archived = many_experiments(ITEMS).into_iter();
+    let archived = archived.map(|experiment| experiment.with_archived(true));
+    bed.upstream.set_experiments(archived.collect());
+    for _ in 0..4 {
+        assert_held(&app, "shrink").await;
+        assert_eq!(only_held(&app).await["auto_accept_after"], Value::Null);
+    }
+    // A list that has grown too much hides that a consumer would be shown nothing.
+    let renamed = many_experiments(2 * ITEMS).into_iter();
+    let renamed = renamed.map(|experiment| experiment.with_custom_field("domains", json!(null)));
+    bed.upstream.set_experiments(renamed.collect());
+    for _ in 0..4 {
+        assert_held(&app, "growth").await;
+        let held = only_held(&app).await;
+        assert!(guards(&held).contains(&"empty_view"), "{held}");
+        assert_eq!(held["auto_accept_after"], Value::Null);
+    }
     app.stop().await;
 }
 

@@ -15,4 +15,5 @@ mod limits;
 mod mutations;
 mod parking;
 mod properties;
+mod restarts;
 mod stand;

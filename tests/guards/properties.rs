@@ -139,6 +139,7 @@ fn ingest(old: &SourceInput, payload: &[u8], list: &[u8], is_first: bool) -> Ver
         old: &old,
         news: &news,
         is_first,
+        live: None,
         takes_part: &|_| true,
         side: &side,
     })

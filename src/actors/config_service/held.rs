@@ -3,17 +3,21 @@
 use std::sync::Arc;
 
 use actix::Message;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     ConfigLinks, ConfigMemory, Ingest,
-    job::{self, current, run},
+    job::{self, JobError, STORE_LIMIT, current, run},
     memory::FunnelSource,
     parking::Parked,
     restore::restore_inputs,
     task::Approval,
 };
-use crate::{actors::poller::Outcome, clock, model::Cause};
+use crate::{
+    actors::{poller::Outcome, store::SaveRegisters},
+    clock,
+    model::Cause,
+};
 
 pub use crate::pipeline::guard::{Changed, Difference, Items, Trip};
 
@@ -158,15 +162,8 @@ pub(super) async fn decide(
     match order.fate {
         Fate::Approve => approve(memory, links, &source, parked, order).await,
         Fate::Discard => {
-            memory.parking.discard(&source.id);
-            job::note_held(memory, links, &source, false);
-            info!(source.id = %source.id, "the held input of {} was discarded", source.id);
-            let served = current(links, &source.environment).await;
-            let served = served.map_err(|error| HeldError::Failed(error.to_string()))?;
-            Ok(HeldDecided {
-                outcome: "discarded",
-                revision: served.map(|served| served.revision),
-            })
+            let discarded = discard(memory, links, &source, &parked).await;
+            discarded.map_err(|error| HeldError::Failed(error.to_string()))
         }
     }
 }
@@ -191,6 +188,33 @@ async fn approved_before(
     })
 }
 
+/// Remembers that an input is not wanted, and has that stored.
+async fn discard(
+    memory: &ConfigMemory,
+    links: &ConfigLinks,
+    source: &FunnelSource,
+    parked: &Parked,
+) -> Result<HeldDecided, JobError> {
+    let changes = memory
+        .parking
+        .discard(&source.id, &parked.digest, clock::now_ms());
+    job::note_held(memory, links, source);
+    let save = SaveRegisters {
+        environment: Arc::clone(&source.environment),
+        changes,
+    };
+    let is_durable = links.store.ask_again(save, STORE_LIMIT).await?;
+    info!(source.id = %source.id, "the held input of {} was discarded", source.id);
+    if !is_durable {
+        warn!(source.id = %source.id, "neither database nor backup has taken yet that an input of {} was discarded", source.id);
+    }
+    let served = current(links, &source.environment).await?;
+    Ok(HeldDecided {
+        outcome: "discarded",
+        revision: served.map(|served| served.revision),
+    })
+}
+
 async fn approve(
     memory: &Arc<ConfigMemory>,
     links: &ConfigLinks,
@@ -198,7 +222,7 @@ async fn approve(
     parked: Parked,
     order: &DecideHeld,
 ) -> Result<HeldDecided, HeldError> {
-    let failed = |error: job::JobError| HeldError::Failed(error.to_string());
+    let failed = |error: JobError| HeldError::Failed(error.to_string());
     restore_inputs(memory, links).await.map_err(failed)?;
     let served = current(links, &source.environment).await.map_err(failed)?;
     let approval = Approval {
@@ -222,10 +246,15 @@ async fn approve(
         .approvals
         .lock()
         .insert(Arc::clone(&source.id), order.id.clone());
+    // What is parked of an override file has been made a payload of already.
+    let as_payload = Arc::new(FunnelSource {
+        is_override: false,
+        ..FunnelSource::clone(source)
+    });
     let report = run(
         memory,
         links,
-        source,
+        &as_payload,
         &ingest,
         served.as_ref(),
         Some(approval),

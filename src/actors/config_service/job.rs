@@ -1,7 +1,12 @@
 //! One job of the funnel: gather what it needs, have it computed ([`task`]), keep and publish what came of it.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
+use serde_json::Value;
 use tracing::{info, warn};
 
 use super::{
@@ -62,17 +67,22 @@ pub(super) async fn start(memory: &Arc<ConfigMemory>, links: &ConfigLinks, envir
     let name = Arc::clone(environment);
     // Made "at" the moment of what is served, so that an unchanged stitch stays unchanged.
     let (now, cause) = (clock::now(), Cause::of("start"));
+    // What was judged as it is read now is served, whatever is pinned or was served before a crash.
+    let are_reread = task::are_reread(&sources, live.as_deref());
     let rendered =
         blocking(move || funnel::render(&name, &sources, live.as_deref(), now, &cause)).await;
     match rendered {
-        // The settings read the stored inputs otherwise than before: that is not to empty anybody.
+        // The stored inputs are read otherwise than when they were judged: that is not to empty anybody.
         Ok(Rendered {
             emptied: Some(trip),
             ..
-        }) => warn!(
-            environment = &**environment,
-            "{environment} stays as stored: {}", trip.message
-        ),
+        }) if are_reread => {
+            warn!(
+                environment = &**environment,
+                "{environment} stays as stored: {}", trip.message
+            );
+            hold_reread(memory, links, environment, served.as_ref(), &trip);
+        }
         Ok(rendered) => {
             if let Err(error) = publish(memory, links, environment, rendered).await {
                 warn!(
@@ -85,6 +95,38 @@ pub(super) async fn start(memory: &Arc<ConfigMemory>, links: &ConfigLinks, envir
             environment = &**environment,
             "{environment} was not stitched at start: {lost}"
         ),
+    }
+}
+
+/// Parks the stored inputs that are read otherwise now, because of a view that they would empty.
+fn hold_reread(
+    memory: &ConfigMemory,
+    links: &ConfigLinks,
+    environment: &Arc<str>,
+    served: Option<&Arc<Snapshot>>,
+    trip: &Trip,
+) {
+    let live = memory.live(environment, served);
+    for (source, accepted) in memory.of_environment(environment) {
+        let accepted =
+            accepted.filter(|accepted| task::is_reread(&source, accepted, live.as_deref()));
+        let Some(accepted) = accepted else {
+            continue;
+        };
+        let arrival = Arrival {
+            at: clock::now(),
+            sequence: 0,
+            connections: None,
+        };
+        let news = task::emptied(&accepted.input, trip.clone());
+        let nothing = BTreeSet::new();
+        let change = memory
+            .parking
+            .update(&source.id, &nothing, Some(news), arrival);
+        if matches!(change, Change::Parked) {
+            links.metrics.guard_tripped(&source.id, trip.guard.as_str());
+        }
+        note_held(memory, links, &source);
     }
 }
 
@@ -234,9 +276,7 @@ fn objections(done: &Done) -> Vec<(&'static str, String)> {
         (part, reason)
     };
     let parked = done.parked.iter().flat_map(|parked| &parked.trips);
-    let parked = parked.map(|(part, trip)| say(part.kind(), trip));
-    let emptied = done.emptied.iter().map(|(part, trip)| say(part, trip));
-    parked.chain(emptied).collect()
+    parked.map(|(part, trip)| say(part.kind(), trip)).collect()
 }
 
 /// Keeps what guards have left over, and tells once.
@@ -278,7 +318,7 @@ fn park(
         }
         Change::Ended => info!(source.id = %id, "nothing of {id} is held any more"),
     }
-    note_held(memory, links, source, done.emptied.is_some());
+    note_held(memory, links, source);
 }
 
 /// One line on what is taken although guards have something to tell of it.
@@ -296,17 +336,25 @@ fn log_warnings(source: &str, warnings: &[Issue]) {
 }
 
 /// Tells everybody who may ask whether something of a source is held.
-pub(super) fn note_held(
-    memory: &ConfigMemory,
-    links: &ConfigLinks,
-    source: &FunnelSource,
-    is_emptied: bool,
-) {
-    let is_held = is_emptied || memory.parking.is_waiting(&source.id);
+pub(super) fn note_held(memory: &ConfigMemory, links: &ConfigLinks, source: &FunnelSource) {
+    let is_held = memory.parking.is_waiting(&source.id);
     memory.set_held(&source.id, is_held);
     links.metrics.held_input(&source.id, is_held);
     if let Some(clock) = links.board.source(&source.id) {
         clock.set_held(is_held);
+    }
+}
+
+/// Takes in what operators discarded, before this start or at another replica.
+pub(super) fn note_discarded(
+    memory: &ConfigMemory,
+    links: &ConfigLinks,
+    environment: &Arc<str>,
+    registers: &BTreeMap<String, Value>,
+) {
+    for (source, _) in memory.of_environment(environment) {
+        memory.parking.restore_discarded(&source.id, registers);
+        note_held(memory, links, &source);
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 
 use super::{
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{
     actors::board,
-    model::{Issue, SourceVersion},
+    model::{Issue, SourceVersion, snapshot::hex},
     pipeline::{
         FieldNames,
         guard::{Reaction, Rules},
@@ -45,6 +46,8 @@ pub struct FunnelSource {
     pub is_override: bool,
     /// Custom fields.
     pub fields: FieldNames,
+    /// One word for all that decides how its inputs are read: the release, and the settings that views depend on.
+    pub reading: String,
     /// What its inputs may change.
     pub rules: Rules,
     /// See [`settings::Guards::auto_accept_after_polls`].
@@ -58,6 +61,7 @@ impl FunnelSource {
     pub fn new(source: &settings::Source, settings: &Settings) -> Self {
         let listed = source.listed_connections();
         let guards = settings.guards.with(&source.guards);
+        let fields = field_names(&source.fields);
         let rules = Rules {
             allow_empty: source.allow_empty,
             lists_connections: !listed.is_empty(),
@@ -76,7 +80,8 @@ impl FunnelSource {
                 .collect(),
             listed: Arc::new(listed),
             is_override: source.is_override,
-            fields: field_names(&source.fields),
+            reading: reading(&fields, source.precedence),
+            fields,
             rules,
             auto_accept_after: guards.auto_accept_after_polls,
             max_body_bytes: source.poll.max_body_bytes,
@@ -99,6 +104,34 @@ impl FunnelSource {
         };
         has_payloads && (!self.has_experiments || input.experiments.is_some())
     }
+
+    /// Whether an accepted input is read otherwise now than when it was judged.
+    pub(super) fn reads_otherwise(&self, input: &SourceInput) -> bool {
+        input.reading.as_ref() != Some(&self.reading)
+    }
+}
+
+/// See [`FunnelSource::reading`].
+fn reading(fields: &FieldNames, precedence: i32) -> String {
+    let numbers = format!("{precedence} {}", fields.max_duration.whole_nanoseconds());
+    let words = [
+        env!("CARGO_PKG_VERSION"),
+        &numbers,
+        &fields.domains,
+        &fields.wikis,
+        &fields.user_identifier_type,
+        &fields.stream_name,
+        &fields.contextual_attributes,
+        &fields.end,
+    ];
+    let mut hash = Sha256::new();
+    for word in words {
+        hash.update((word.len() as u64).to_le_bytes());
+        hash.update(word.as_bytes());
+    }
+    let mut reading = hex(&hash.finalize());
+    reading.truncate(16);
+    reading
 }
 
 /// The limits as the pipeline wants them.
@@ -146,6 +179,8 @@ pub(super) struct Accepted {
     pub(super) checked_at: OffsetDateTime,
     /// The source's connections as far as they are known; after a restart discovered ones are not until a poll.
     pub(super) connections: Arc<Vec<Connection>>,
+    /// Whether a part of it could not be read back: nothing is stitched of it until the source has delivered all again.
+    pub(super) is_lost: bool,
 }
 
 #[derive(Default)]

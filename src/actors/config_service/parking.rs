@@ -2,14 +2,16 @@
 //!
 //! Per source there is one record at most. It ends by itself when every part of it has come again and passed, or when an
 //! operator approves it; a discarded one stays visible and alarms nobody. It is in memory alone: after a restart of the
-//! process the source delivers the same parts again, because their validators were never kept.
+//! process the source delivers the same parts again, because their validators were never kept. What was discarded is a
+//! register each, so that the same input is still not wanted then, nor at another replica.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
 use parking_lot::Mutex;
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::{
@@ -23,6 +25,9 @@ use crate::{
 
 /// Most digests remembered of what was discarded of one source.
 const DISCARDED_MAX: usize = 32;
+
+/// How the registers of what was discarded begin; source and digest follow.
+const DISCARDED: &str = "discarded:";
 
 /// What one ingest left over.
 pub(super) struct News {
@@ -101,7 +106,7 @@ impl Parked {
 }
 
 fn is_empty(trips: &[(Part, Trip)]) -> bool {
-    trips.iter().any(|(_, trip)| trip.guard.is_emptiness())
+    trips.iter().any(|(_, trip)| trip.is_emptiness())
 }
 
 /// How often what is parked has come already.
@@ -136,10 +141,15 @@ pub(super) enum Change {
 #[derive(Default)]
 struct Inner {
     parked: BTreeMap<Arc<str>, Parked>,
-    /// Digests of what was discarded, the oldest first.
-    discarded: BTreeMap<Arc<str>, VecDeque<String>>,
+    /// Digests of what was discarded, and when in Unix milliseconds.
+    discarded: BTreeMap<Arc<str>, BTreeMap<String, i64>>,
     /// Parts whose accepted bodies came by approval, until they come by themselves.
     approved: BTreeMap<Arc<str>, BTreeSet<PartId>>,
+}
+
+/// The register that says that a digest was discarded.
+fn register(source: &str, digest: &str) -> String {
+    format!("{DISCARDED}{source}:{digest}")
 }
 
 /// What is parked, by source; locked for moments only.
@@ -204,7 +214,7 @@ impl Parking {
         let same = old.filter(|old| old.digest == digest);
         let is_new = same.is_none();
         let discarded = inner.discarded.get(source);
-        let is_discarded = discarded.is_some_and(|digests| digests.contains(&digest));
+        let is_discarded = discarded.is_some_and(|digests| digests.contains_key(&digest));
         let (first_seen, repeats, last) = match same {
             Some(old) if is_news => (old.first_seen, old.repeats.saturating_add(1), arrival),
             Some(old) => (old.first_seen, old.repeats, old.last),
@@ -228,20 +238,48 @@ impl Parking {
         }
     }
 
-    /// Remembers that what is parked is not wanted.
-    pub(super) fn discard(&self, source: &Arc<str>) {
+    /// Remembers that what has this digest is not wanted; gives the registers that say so and take back the oldest.
+    pub(super) fn discard(
+        &self,
+        source: &Arc<str>,
+        digest: &str,
+        at_ms: i64,
+    ) -> Vec<(String, Option<Value>)> {
         let mut inner = self.0.lock();
-        let Some(parked) = inner.parked.get_mut(source) else {
-            return;
-        };
-        parked.is_discarded = true;
-        let digest = parked.digest.clone();
-        let digests = inner.discarded.entry(Arc::clone(source)).or_default();
-        digests.retain(|known| *known != digest);
-        digests.push_back(digest);
-        if digests.len() > DISCARDED_MAX {
-            digests.pop_front();
+        if let Some(parked) = inner.parked.get_mut(source) {
+            parked.is_discarded |= parked.digest == digest;
         }
+        let digests = inner.discarded.entry(Arc::clone(source)).or_default();
+        digests.insert(digest.to_owned(), at_ms);
+        let mut changes = vec![(register(source, digest), Some(json!(at_ms)))];
+        while digests.len() > DISCARDED_MAX {
+            let others = digests.iter().filter(|(other, _)| *other != digest);
+            let oldest = others.min_by_key(|(_, at_ms)| **at_ms);
+            let Some(oldest) = oldest.map(|(oldest, _)| oldest.clone()) else {
+                break;
+            };
+            digests.remove(&oldest);
+            changes.push((register(source, &oldest), None));
+        }
+        changes
+    }
+
+    /// Takes in what the registers say was discarded of a source, here or at another replica.
+    pub(super) fn restore_discarded(&self, source: &Arc<str>, registers: &BTreeMap<String, Value>) {
+        let of_source = register(source, "");
+        let digests: BTreeMap<String, i64> = registers
+            .iter()
+            .filter_map(|(name, at_ms)| {
+                let digest = name.strip_prefix(&of_source)?;
+                // Another source's id may begin with this one's.
+                (!digest.contains(':')).then_some((digest.to_owned(), at_ms.as_i64()?))
+            })
+            .collect();
+        let mut inner = self.0.lock();
+        if let Some(parked) = inner.parked.get_mut(source) {
+            parked.is_discarded = digests.contains_key(&parked.digest);
+        }
+        inner.discarded.insert(Arc::clone(source), digests);
     }
 
     /// Notes whose validators are about older bodies than the accepted ones.

@@ -62,6 +62,7 @@ pub(super) async fn restore_inputs(
                         },
                         checked_at,
                         connections: connections::restore(memory, links, &source).await?,
+                        is_lost: !notes.is_empty(),
                     },
                 );
                 info!(source.id = %source.id, "restored the last accepted input of {}", source.id);

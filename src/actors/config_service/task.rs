@@ -18,8 +18,8 @@ use crate::{
     model::{Candidate, Cause, Issue, SourceVersion, snapshot::hex},
     pipeline::{
         admission::{self, Offer, Part, Verdict},
-        guard::{Content, Side, Trip},
-        input::SourceInput,
+        guard::{self, Content, Difference, Live, Side, Trip},
+        input::{PayloadPart, SourceInput},
     },
     settings::Connection,
     sources::{PartId, PartOutcome},
@@ -68,8 +68,6 @@ pub(super) struct Done {
     pub(super) waiting_for: Option<String>,
     /// What guards keep from being published.
     pub(super) parked: Option<News>,
-    /// A view that the stored inputs would empty; nothing is published then.
-    pub(super) emptied: Option<(&'static str, Trip)>,
     /// Whether the same input came often enough to be taken without anybody's word.
     pub(super) is_auto_accepted: bool,
     /// What guards have to tell of what is taken.
@@ -85,6 +83,7 @@ impl Task {
             .iter()
             .find(|(source, _)| source.id == self.source.id);
         let old = old.and_then(|(_, accepted)| accepted.clone());
+        let is_lost = self.is_lost(old.as_ref());
         let before = old
             .as_ref()
             .map_or_else(SourceInput::default, |old| (*old.input).clone());
@@ -100,6 +99,9 @@ impl Task {
             intake.news.push(removed);
             intake.good.insert(Part::Connections);
         }
+        if is_lost {
+            start_over(&mut intake);
+        }
         let (mut verdict, cause) = self.judge(&intake, old.as_ref());
         let is_auto_accepted = self.approval.is_none() && cause.what.starts_with("auto-accept");
         let parked = park(&mut intake, &mut verdict);
@@ -112,7 +114,6 @@ impl Task {
             rendered: None,
             waiting_for: None,
             parked,
-            emptied: None,
             is_auto_accepted,
             warnings: verdict.warnings,
             cause,
@@ -125,13 +126,19 @@ impl Task {
         let id = &self.source.id;
         let live = self.live.as_deref();
         let is_first = !funnel::contributes(live, id);
+        let lost = live.filter(|_| self.is_lost(old));
+        let lost = lost.map(|live| Live::read(id, &live.snapshot_tail));
         let offer = Offer {
             source: id,
             rules: &self.source.rules,
             old: &intake.input,
             news: &intake.news,
             is_first,
-            takes_part: &|input| !is_first || self.source.is_complete(input),
+            live: lost.as_ref(),
+            takes_part: &|input| match lost {
+                Some(_) => self.is_all_there(input),
+                None => !is_first || self.source.is_complete(input),
+            },
             side: &|input| self.side(input, old),
         };
         if let Some(approval) = &self.approval {
@@ -155,6 +162,22 @@ impl Task {
         (verdict, Cause::of(format!("{what} {id}")))
     }
 
+    /// Whether the input that live content was made of is not here, or not all of it.
+    fn is_lost(&self, old: Option<&Accepted>) -> bool {
+        funnel::contributes(self.live.as_deref(), &self.source.id)
+            && old.is_none_or(|old| old.is_lost)
+    }
+
+    /// Whether this input makes up for a lost one: one poll has to bring all parts, or an operator to approve them.
+    fn is_all_there(&self, input: &SourceInput) -> bool {
+        let is_here = |part: &PartId| match part {
+            PartId::Payload(key) => input.payloads.contains_key(key),
+            PartId::Experiments => input.experiments.is_some(),
+        };
+        let is_poll = self.has_all_parts && !self.is_push && self.parts.keys().all(is_here);
+        (is_poll || self.approval.is_some()) && self.source.is_complete(input)
+    }
+
     /// The environment with an input of this source; time stands still, so that all differences are the input's.
     fn side(&self, input: &SourceInput, old: Option<&Accepted>) -> Side {
         let checked_at = old.map_or(self.at, |old| old.checked_at);
@@ -164,6 +187,7 @@ impl Task {
             version: SourceVersion::default(),
             checked_at,
             connections,
+            is_lost: false,
         };
         let sources = self.sources_with(&accepted);
         funnel::side(&self.source.environment, &sources, self.live.as_deref())
@@ -179,11 +203,28 @@ impl Task {
         sources
     }
 
-    fn decide(&self, mut done: Done, input: SourceInput, old: Option<&Accepted>) -> Done {
+    fn decide(&self, mut done: Done, mut input: SourceInput, old: Option<&Accepted>) -> Done {
         let live = self.live.as_deref();
+        let is_lost = self.is_lost(old);
+        if is_lost && done.parked.is_none() && !self.is_all_there(&input) {
+            done.intake.accepted.clear();
+            done.is_news = false;
+            done.waiting_for = Some(format!(
+                "the stored input of source `{}` is lost; waiting for a poll that brings all of its parts",
+                self.source.id
+            ));
+            return done;
+        }
         let checked_at = match old {
             Some(old) if !done.intake.is_whole => old.checked_at,
             _ => self.at,
+        };
+        // What cannot be compared with the live content yet is compared later.
+        let blocker = self.missing_other();
+        let is_reread = old.is_some_and(|old| is_reread(&self.source, old, live));
+        input.reading = match blocker {
+            Some(_) => old.and_then(|old| old.input.reading.clone()),
+            None => Some(self.source.reading.clone()),
         };
         let input = Arc::new(input);
         let known = old.map_or(&self.source.listed, |old| &old.connections);
@@ -192,7 +233,7 @@ impl Task {
         let connections = relay::proven(known, found, &done.intake);
         let is_first = !funnel::contributes(live, &self.source.id);
         let is_complete = self.source.is_complete(&input);
-        let to_store = done.is_news.then(|| self.packed(&input));
+        let to_store = (done.is_news || is_reread).then(|| self.packed(&input));
         let version = match &to_store {
             Some(packed) => version_of(packed),
             None => old.map(|old| old.version.clone()).unwrap_or_default(),
@@ -202,9 +243,10 @@ impl Task {
             version,
             checked_at,
             connections,
+            is_lost: false,
         };
-        // An empty first load is no input yet.
-        if old.is_none() && !done.is_news && done.parked.is_some() {
+        // An empty first load is no input yet, nor is one in the place of a lost one that would empty what is live.
+        if (old.is_none() || is_lost) && !done.is_news && done.parked.is_some() {
             return done;
         }
         // Another encryption key, say: the same content in other bytes.
@@ -217,42 +259,72 @@ impl Task {
             done.waiting_for = Some(self.incomplete(&input));
             return done;
         }
-        if !(done.is_news || is_due || is_first || is_rekeyed) && self.was_settled && live.is_some()
-        {
+        let is_wanted = done.is_news || is_due || is_first || is_rekeyed || is_reread;
+        if !is_wanted && self.approval.is_none() && self.was_settled && live.is_some() {
             return done;
         }
-        // What guards compare with is not what is live: the input was lost, or the settings read it otherwise now.
-        let is_unjudged = self.approval.is_none() && (old.is_none() || !done.is_news);
-        self.stitch(&mut done, &accepted, is_unjudged);
-        done
-    }
-
-    /// Stitches the environment with what was accepted.
-    fn stitch(&self, done: &mut Done, accepted: &Accepted, is_unjudged: bool) {
-        let live = self.live.as_deref();
-        let sources = self.sources_with(accepted);
-        if let Some(missing) = missing(&sources, live) {
+        if let Some(missing) = blocker {
             done.waiting_for = Some(format!(
                 "the stored input of source `{missing}` is missing; waiting for its poll"
             ));
-            return;
+            return done;
         }
+        self.stitch(&mut done, &accepted, old);
+        done
+    }
+
+    /// Whether what is live has still to be compared with: nobody was asked, or guards compared with something else
+    /// because the input was lost, or one of the environment's is read otherwise now.
+    fn is_unjudged(&self, done: &Done, old: Option<&Accepted>) -> bool {
+        let is_known =
+            old.is_some_and(|old| !old.is_lost) && !are_reread(&self.sources, self.live.as_deref());
+        self.approval.is_none() && (done.is_auto_accepted || !is_known)
+    }
+
+    /// Another source without which nothing can be stitched.
+    fn missing_other(&self) -> Option<Arc<str>> {
+        let mut others = self.sources.clone();
+        others.retain(|(source, _)| source.id != self.source.id);
+        missing(&others, self.live.as_deref())
+    }
+
+    /// Stitches the environment with what was accepted.
+    fn stitch(&self, done: &mut Done, accepted: &Accepted, old: Option<&Accepted>) {
+        let live = self.live.as_deref();
+        let sources = self.sources_with(accepted);
         let environment = &self.source.environment;
         let mut rendered = funnel::render(environment, &sources, live, self.at, &done.cause);
-        if let Some(trip) = rendered.emptied.take().filter(|_| is_unjudged) {
-            let part = if self.source.has_experiments {
-                "experiments"
-            } else {
-                "payload"
-            };
-            done.emptied = Some((part, trip));
-            done.intake.accepted.clear();
-            done.accepted = None;
-            done.to_store = None;
+        let emptied = rendered.emptied.take();
+        if let Some(trip) = emptied.filter(|_| self.is_unjudged(done, old)) {
+            self.hold(done, &accepted.input, old, trip);
             return;
         }
         rendered.tell(done.warnings.clone());
         done.rendered = Some(rendered);
+    }
+
+    /// Parks all that came, and what is read otherwise, because of a view that it would empty.
+    fn hold(&self, done: &mut Done, input: &SourceInput, old: Option<&Accepted>, trip: Trip) {
+        let mut news = emptied(input, trip);
+        for content in &done.intake.news {
+            news.contents
+                .retain(|other| Part::of(other) != Part::of(content));
+            news.contents.push(content.clone());
+        }
+        if !done.intake.news.is_empty() {
+            let before = old.map_or_else(SourceInput::default, |old| (*old.input).clone());
+            let after = before.with(&done.intake.news);
+            let [before, after] = [before, after].map(|input| self.side(&input, old));
+            news.difference = guard::difference(&before.stitched, &after.stitched);
+        }
+        if let Some(parked) = done.parked.take() {
+            news.trips.splice(0..0, parked.trips);
+        }
+        take_out(&mut done.intake, &news.contents);
+        done.intake.accepted.clear();
+        done.parked = Some(news);
+        done.is_news = false;
+        (done.accepted, done.to_store) = (None, None);
     }
 
     fn incomplete(&self, input: &SourceInput) -> String {
@@ -293,8 +365,17 @@ fn park(intake: &mut Intake, verdict: &mut Verdict) -> Option<News> {
     if verdict.parked.is_empty() {
         return None;
     }
+    take_out(intake, &verdict.parked);
+    Some(News {
+        contents: std::mem::take(&mut verdict.parked),
+        trips: std::mem::take(&mut verdict.trips),
+        difference: std::mem::take(&mut verdict.difference),
+    })
+}
+
+fn take_out(intake: &mut Intake, parked: &[Content]) {
     intake.is_whole = false;
-    for content in &verdict.parked {
+    for content in parked {
         intake.good.remove(&Part::of(content));
         match content {
             Content::Payload(key, _) => {
@@ -304,17 +385,70 @@ fn park(intake: &mut Intake, verdict: &mut Verdict) -> Option<News> {
             Content::Removed(_) => {}
         }
     }
-    Some(News {
-        contents: std::mem::take(&mut verdict.parked),
-        trips: std::mem::take(&mut verdict.trips),
-        difference: std::mem::take(&mut verdict.difference),
+}
+
+/// An accepted input that would empty a view as it is read now: its experiments, or all it has where there are none.
+pub(super) fn emptied(input: &SourceInput, trip: Trip) -> News {
+    let contents: Vec<Content> = if let Some(part) = &input.experiments {
+        vec![Content::Experiments(part.clone())]
+    } else {
+        let payloads = input.payloads.iter();
+        let payload =
+            |(key, part): (&String, &_)| Content::Payload(key.clone(), PayloadPart::clone(part));
+        payloads.map(payload).collect()
+    };
+    let part = contents.first().map(Part::of);
+    News {
+        trips: part.map(|part| (part, trip)).into_iter().collect(),
+        contents,
+        difference: Difference::default(),
+    }
+}
+
+/// Whether an accepted input is read otherwise now than when it was judged, or is an older one than live content was
+/// made of: that was judged before what came after it.
+pub(super) fn is_reread(
+    source: &FunnelSource,
+    accepted: &Accepted,
+    live: Option<&Candidate>,
+) -> bool {
+    let of_live = live.and_then(|live| live.meta.versions.get(&*source.id));
+    let is_older =
+        of_live.is_some_and(|of_live| accepted.version.accepted_at_ms < of_live.accepted_at_ms);
+    is_older || source.reads_otherwise(&accepted.input)
+}
+
+/// The same of any input of an environment.
+pub(super) fn are_reread(sources: &Sources, live: Option<&Candidate>) -> bool {
+    sources.iter().any(|(source, accepted)| {
+        let accepted = accepted.as_ref();
+        accepted.is_some_and(|accepted| is_reread(source, accepted, live))
     })
 }
 
-/// A source that is part of the live content and whose input is not here: stitching without it would drop its items.
+/// Makes news of all that is there, as far as this fetch has confirmed it: nothing counts as accepted.
+fn start_over(intake: &mut Intake) {
+    let input = std::mem::take(&mut intake.input);
+    intake
+        .news
+        .retain(|content| !matches!(content, Content::Removed(_)));
+    let payloads = input.payloads.into_iter();
+    let payloads = payloads.map(|(key, part)| Content::Payload(key, part));
+    for content in payloads.chain(input.experiments.map(Content::Experiments)) {
+        let part = Part::of(&content);
+        let mut news = intake.news.iter();
+        if intake.good.contains(&part) && !news.any(|other| Part::of(other) == part) {
+            intake.news.push(content);
+        }
+    }
+}
+
+/// A source that is part of the live content and whose input is not here, or not all of it: stitching without it would drop its items.
 pub(super) fn missing(sources: &Sources, live: Option<&Candidate>) -> Option<Arc<str>> {
     let is_missing = |(source, accepted): &&(Arc<FunnelSource>, Option<Accepted>)| {
-        accepted.is_none() && source.is_enabled && funnel::contributes(live, &source.id)
+        accepted.as_ref().is_none_or(|accepted| accepted.is_lost)
+            && source.is_enabled
+            && funnel::contributes(live, &source.id)
     };
     sources
         .iter()

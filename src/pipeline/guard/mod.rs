@@ -13,6 +13,7 @@ mod edits;
 mod empty;
 mod growth;
 pub mod limits;
+mod live;
 mod sample;
 mod shrink;
 pub(super) mod splits;
@@ -28,6 +29,7 @@ use serde_json::Value;
 pub use self::{
     difference::{Changed, Difference, Items, difference},
     empty::{first_load, view as view_emptied},
+    live::{Live, of_live},
 };
 use super::input::{ExperimentsPart, PayloadPart, SourceInput};
 use crate::{
@@ -101,6 +103,13 @@ pub struct Trip {
     pub after: Value,
     /// The limit that was passed; null where there is none.
     pub limit: Value,
+}
+
+impl Trip {
+    /// Whether it is about emptiness, or says that nothing is left of what was there: only an operator may accept that.
+    pub fn is_emptiness(&self) -> bool {
+        self.guard.is_emptiness() || (self.guard == Guard::Shrink && self.after == 0)
+    }
 }
 
 /// What is done about an unsafe edit.

@@ -8,7 +8,7 @@ use tracing::{error, info};
 use super::{
     super::{
         ConfigLinks, ConfigMemory,
-        job::{JobError, STORE_LIMIT, blocking, current},
+        job::{JobError, STORE_LIMIT, blocking, current, note_discarded},
         publish::{self, Note, bring_out, compose, prepare, serve},
     },
     Decided, OVERRIDES_BYTES_MAX, OVERRIDES_MAX, Order, OrderError, Pin, RemoveOverride, RemovePin,
@@ -91,7 +91,9 @@ async fn take_in(
     let question = LoadRegisters {
         environment: Arc::clone(environment),
     };
-    let stored = Decisions::read(&links.store.ask_again(question, STORE_LIMIT).await?);
+    let registers = links.store.ask_again(question, STORE_LIMIT).await?;
+    note_discarded(memory, links, environment, &registers);
+    let stored = Decisions::read(&registers);
     let old = memory.operated(environment, |of_it| {
         of_it.seen = seen;
         of_it.is_due |= of_it.decisions != stored;
