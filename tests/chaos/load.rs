@@ -197,8 +197,7 @@ impl Reader {
         }
         if status == 200 && path.starts_with(DECIDE) {
             let answer: Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-            self.seen
-                .note_assignments(path, answer["assignments"].clone());
+            self.seen.note_assignments(path, &answer["assignments"]);
         }
         let read = Read {
             path,

@@ -143,11 +143,11 @@ impl Seen {
     }
 
     /// A unit was given these assignments.
-    pub(crate) fn note_assignments(&self, question: &str, assignments: Value) {
+    pub(crate) fn note_assignments(&self, question: &str, assignments: &Value) {
         let mut inner = self.0.lock();
         let known = inner.assigned.entry(question.to_owned());
         let known = known.or_insert_with(|| assignments.clone()).clone();
-        if known != assignments {
+        if known != *assignments {
             inner.fail(format!("{question}: {assignments} after {known}"));
         }
     }
