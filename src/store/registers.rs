@@ -72,6 +72,7 @@ impl Registers {
                 Entry::Occupied(_) => {}
             }
         }
+        self.forget();
         is_changed
     }
 
@@ -146,6 +147,11 @@ mod tests {
         }
         assert_eq!(many.0.len(), TAKEN_BACK_MAX + 1);
         assert!(many.0.contains_key("kept") && !many.0.contains_key("r199"));
+        // Nobody else brings them back.
+        let mut before = many.clone();
+        assert!(many.merge(registers(&[("r199", None, 199)])));
+        assert_eq!(many.0.len(), TAKEN_BACK_MAX + 1);
+        assert!(!before.merge(many));
     }
 
     fn any_registers() -> impl Strategy<Value = Registers> {

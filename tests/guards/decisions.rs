@@ -166,6 +166,25 @@ async fn a_discarded_input_alarms_nobody_and_is_never_taken_by_itself() {
 }
 
 #[tokio::test]
+async fn an_approval_ends_a_discard() {
+    let bed = bed();
+    let all = Value::Object(bed.upstream.features().into_iter().collect());
+    let app = start(&bed).await;
+    keep_features(&bed, 6);
+    assert_held(&app, "shrink").await;
+    for fate in ["discard", "approve"] {
+        let answer = decide(&app, fate, &json!({"reason": "on second thoughts"})).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    bed.upstream.set_features(all);
+    assert_eq!(app.poll().await["outcome"], "published");
+    keep_features(&bed, 6);
+    assert_held(&app, "shrink").await;
+    assert_eq!(only_held(&app).await["discarded"], false);
+    app.stop().await;
+}
+
+#[tokio::test]
 async fn a_discarded_input_stays_discarded_after_a_restart() {
     let mut bed = bed();
     bed.extra = "[guards]\nauto_accept_after_polls = 2\n".to_owned();

@@ -1,12 +1,13 @@
 //! Connections that were discovered, as they are kept: with their encryption keys, so that after a restart an encrypted
 //! document can be written anew before anybody can be asked for them.
 //!
-//! Each source has a register beside those of operators' decisions. Replicas that share a source write the same.
+//! Each source has a register beside those of operators' decisions. Replicas that share a source write the same. A key that
+//! the settings give stays there.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use parking_lot::Mutex;
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -49,7 +50,9 @@ pub(super) async fn restore(
         environment: Arc::clone(&source.environment),
     };
     let registers = links.store.ask_again(question, STORE_LIMIT).await?;
-    let Some(found) = registers.get(&register_of(&source.id)).and_then(read) else {
+    let own = source.decryption_key.as_ref();
+    let stored = registers.get(&register_of(&source.id));
+    let Some(found) = stored.and_then(|stored| read(stored, own)) else {
         return Ok(Arc::clone(&source.listed));
     };
     let found = Arc::new(found);
@@ -74,7 +77,10 @@ pub(super) async fn keep(
     }
     let save = SaveRegisters {
         environment: Arc::clone(&source.environment),
-        changes: vec![(register_of(&source.id), Some(value_of(connections)))],
+        changes: vec![(
+            register_of(&source.id),
+            Some(value_of(connections, source.decryption_key.as_ref())),
+        )],
     };
     if links.store.ask_again(save, STORE_LIMIT).await? {
         let known = Arc::clone(connections);
@@ -87,9 +93,12 @@ fn register_of(source: &str) -> String {
     format!("{CONNECTIONS}{source}")
 }
 
-fn value_of(connections: &[Connection]) -> Value {
+/// `own` is the key of the settings.
+fn value_of(connections: &[Connection], own: Option<&SecretString>) -> Value {
+    let own = own.map(ExposeSecret::expose_secret);
     let stored = connections.iter().map(|connection| {
         let decryption_key = connection.decryption_key.as_ref();
+        let decryption_key = decryption_key.filter(|key| Some(key.expose_secret()) != own);
         Stored {
             key: connection.key.clone(),
             decryption_key: decryption_key.map(|text| text.expose_secret().to_owned()),
@@ -101,11 +110,14 @@ fn value_of(connections: &[Connection]) -> Value {
 }
 
 /// `None`: it cannot be read; then they are not known before the next poll.
-fn read(value: &Value) -> Option<Vec<Connection>> {
+fn read(value: &Value, own: Option<&SecretString>) -> Option<Vec<Connection>> {
     let stored = Vec::<Stored>::deserialize(value).ok()?;
     let connections = stored.into_iter().map(|stored| Connection {
         key: stored.key,
-        decryption_key: stored.decryption_key.map(Into::into),
+        decryption_key: stored
+            .decryption_key
+            .map(Into::into)
+            .or_else(|| own.cloned()),
         remote_eval: stored.remote_eval,
         ..Connection::default()
     });
@@ -132,14 +144,29 @@ mod tests {
                 ..Connection::default()
             },
         ];
-        let read = read(&value_of(&connections)).unwrap();
-        assert!(relay::is_same(&read, &connections));
+        let kept = read(&value_of(&connections, None), None).unwrap();
+        assert!(relay::is_same(&kept, &connections));
+    }
+
+    #[test]
+    fn a_key_of_the_settings_is_not_kept() {
+        let own = SecretString::from("b3du");
+        let connection = |key: &SecretString| Connection {
+            key: "sdk-a".to_owned(),
+            decryption_key: Some(key.clone()),
+            ..Connection::default()
+        };
+        let value = value_of(&[connection(&own)], Some(&own));
+        assert!(!value.to_string().contains("b3du"));
+        let rotated = SecretString::from("bmV3");
+        let found = read(&value, Some(&rotated)).unwrap();
+        assert!(relay::is_same(&found, &[connection(&rotated)]));
     }
 
     #[test]
     fn what_a_newer_release_kept_is_read_and_what_is_none_of_ours_is_not() {
         let newer = json!([{"key": "sdk-a", "decryption_key": null, "more": 1}]);
-        assert_eq!(read(&newer).unwrap()[0].key, "sdk-a");
-        assert!(read(&json!({"later": 1})).is_none());
+        assert_eq!(read(&newer, None).unwrap()[0].key, "sdk-a");
+        assert!(read(&json!({"later": 1}), None).is_none());
     }
 }

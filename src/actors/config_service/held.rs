@@ -267,6 +267,17 @@ async fn approve(
     memory
         .parking
         .set_approved(&source.id, report.accepted.into_keys());
+    let changes = memory.parking.want(&source.id, &parked.digest);
+    if !changes.is_empty() {
+        let save = SaveRegisters {
+            environment: Arc::clone(&source.environment),
+            changes,
+        };
+        if let Err(error) = links.store.ask_again(save, STORE_LIMIT).await {
+            // It is taken all the same.
+            warn!(source.id = %source.id, "an approved input of {} is still remembered as discarded: {error}", source.id);
+        }
+    }
     info!(source.id = %source.id, "the held input of {} was approved", source.id);
     let outcome = match report.outcome {
         // The rest of a first load is still to come.

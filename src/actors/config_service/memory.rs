@@ -6,6 +6,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 
@@ -42,6 +43,8 @@ pub struct FunnelSource {
     pub connections: Vec<String>,
     /// The same connections with their keys.
     pub listed: Arc<Vec<Connection>>,
+    /// What opens connections that are discovered without a key of their own.
+    pub decryption_key: Option<SecretString>,
     /// Its file is a plain map of flags to values.
     pub is_override: bool,
     /// Custom fields.
@@ -79,6 +82,7 @@ impl FunnelSource {
                 .map(|connection| connection.key.clone())
                 .collect(),
             listed: Arc::new(listed),
+            decryption_key: source.decryption_key.clone(),
             is_override: source.is_override,
             reading: reading(&fields, source.precedence),
             fields,

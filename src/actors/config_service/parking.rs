@@ -264,6 +264,15 @@ impl Parking {
         changes
     }
 
+    /// Forgets that what has this digest was discarded: it is wanted now. Gives the register that takes that back.
+    pub(super) fn want(&self, source: &str, digest: &str) -> Vec<(String, Option<Value>)> {
+        let mut inner = self.0.lock();
+        let digests = inner.discarded.get_mut(source);
+        let was_discarded = digests.is_some_and(|digests| digests.remove(digest).is_some());
+        let taken_back = was_discarded.then(|| (register(source, digest), None));
+        taken_back.into_iter().collect()
+    }
+
     /// Takes in what the registers say was discarded of a source, here or at another replica.
     pub(super) fn restore_discarded(&self, source: &Arc<str>, registers: &BTreeMap<String, Value>) {
         let of_source = register(source, "");

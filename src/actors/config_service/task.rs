@@ -233,7 +233,9 @@ impl Task {
         let connections = relay::proven(known, found, &done.intake);
         let is_first = !funnel::contributes(live, &self.source.id);
         let is_complete = self.source.is_complete(&input);
-        let to_store = (done.is_news || is_reread).then(|| self.packed(&input));
+        // As long as it cannot be compared it is not read anew either.
+        let is_judged_anew = is_reread && blocker.is_none();
+        let to_store = (done.is_news || is_judged_anew).then(|| self.packed(&input));
         let version = match &to_store {
             Some(packed) => version_of(packed),
             None => old.map(|old| old.version.clone()).unwrap_or_default(),

@@ -95,13 +95,7 @@ impl Gone {
         let Self {
             before, removed, ..
         } = *self;
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "counts of items stay far below 2^52"
-        )]
-        let share = removed as f64 / before.max(1) as f64;
-        let is_too_much =
-            share > rules.max_removed_share && removed as u64 >= rules.max_removed_min;
+        let (share, is_too_much) = rules.gone(removed, before);
         if removed == 0 || !(is_too_much || self.emptied.is_some()) {
             return None;
         }

@@ -151,6 +151,19 @@ pub struct Rules {
     pub dialect: Dialect,
 }
 
+impl Rules {
+    /// Which share of what was there is gone, and whether that is too much for one change.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "counts of items stay far below 2^52"
+    )]
+    fn gone(&self, removed: usize, before: usize) -> (f64, bool) {
+        let share = removed as f64 / before.max(1) as f64;
+        let is_too_much = share > self.max_removed_share && removed as u64 >= self.max_removed_min;
+        (share, is_too_much)
+    }
+}
+
 /// What one consumer is shown, as far as guards look at it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shown {

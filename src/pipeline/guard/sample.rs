@@ -9,6 +9,8 @@ use serde_json::{Map, Value, json};
 
 /// Most values taken of one attribute: of long lists the first are as good as all.
 const VALUES_MAX: usize = 16;
+/// Objects within objects that a path may lead through; deeper ones are left out.
+const LEVELS_MAX: usize = 16;
 
 /// The values that documents name, by path of the attribute.
 #[derive(Debug, Default)]
@@ -104,6 +106,9 @@ impl Named {
     }
 
     fn add(&mut self, attribute: &str, value: &Value) {
+        if attribute.split('.').nth(LEVELS_MAX).is_some() {
+            return;
+        }
         let values = self.0.entry(attribute.to_owned()).or_default();
         if values.len() < VALUES_MAX && !values.contains(value) {
             values.push(value.clone());
@@ -187,6 +192,7 @@ mod tests {
             json!({"a": {"$in": 1}}),
             json!({"a": {"$gt": "x"}}),
             json!({"a.b.c": 1, "a": 2, "a.": 3}),
+            json!({"a.".repeat(100_000): 1}),
             json!("{"),
             Value::Null,
         ];

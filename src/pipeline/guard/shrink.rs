@@ -40,13 +40,7 @@ impl Removal {
         let Self {
             before, removed, ..
         } = self;
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "counts of items stay far below 2^52"
-        )]
-        let share = removed as f64 / before.max(1) as f64;
-        let is_too_much =
-            share > rules.max_removed_share && removed as u64 >= rules.max_removed_min;
+        let (share, is_too_much) = rules.gone(removed, before);
         let is_nothing_left = self.is_emptied && removed > 0;
         if removed == 0 || !(is_too_much || is_nothing_left) {
             return None;
