@@ -5,6 +5,8 @@
 //! * The counter, which upstream only raises, never falls from one revision to the next.
 //! * What was ever read is not taken back by a restart, unless the log said that it is served without a durable copy, and
 //!   nothing has said since that everything is stored.
+//!   One more exception, which the log tells too: a start while the backup is in trouble and the database takes longer than half
+//!   a second. What it serves then is older until the database answers; numbers and contents are what they were.
 //! * A unit has the same variation in every answer: nothing that happens here touches a split.
 
 use std::{

@@ -37,6 +37,9 @@ const CHANGES: [(&str, &str); 4] = [
     ),
 ];
 
+/// In the log of a start that went on without the database.
+const UNREAD: &str = "the database cannot be read";
+
 /// What consumers are given, route by route.
 pub(crate) type Face = BTreeMap<String, Answer>;
 
@@ -61,6 +64,8 @@ pub(crate) struct Stage {
     pub(crate) counter: u64,
     /// Of the processes that have ended.
     polls_before: Polls,
+    /// A trouble of the backup lasts.
+    is_backup_bad: bool,
     pub(crate) restarts: usize,
 }
 
@@ -89,6 +94,7 @@ impl Stage {
             http: client(),
             counter: 1,
             polls_before: Polls::default(),
+            is_backup_bad: false,
             restarts: 0,
         };
         stage.find_addresses().await;
@@ -120,7 +126,10 @@ impl Stage {
                 self.come_back(&log).await;
             }
             Kind::Database(trouble) => self.storage.break_database(*trouble).await,
-            Kind::Backup(trouble) => self.storage.break_backup(*trouble).await,
+            Kind::Backup(trouble) => {
+                self.is_backup_bad = true;
+                self.storage.break_backup(*trouble).await;
+            }
             _ => {}
         }
     }
@@ -134,7 +143,10 @@ impl Stage {
                 self.come_back(&log).await;
             }
             Kind::Database(trouble) => self.storage.mend_database(*trouble).await,
-            Kind::Backup(trouble) => self.storage.mend_backup(*trouble),
+            Kind::Backup(trouble) => {
+                self.storage.mend_backup(*trouble);
+                self.is_backup_bad = false;
+            }
             _ => {}
         }
     }
@@ -146,7 +158,15 @@ impl Stage {
 
     /// Lets the readers in.
     fn enter(&self, log: &[String]) {
-        let (number, floor) = self.seen.begin_life(log);
+        let (number, highest) = self.seen.begin_life(log);
+        // A start waits for the database half a second; then it serves what the backup has, and says so.
+        let is_behind = self.is_backup_bad && self.process.lines_with(UNREAD) > 0;
+        if is_behind {
+            crate::say(
+                "chaos: a start was too early for a database that alone had the newest revision",
+            );
+        }
+        let floor = if is_behind { 0 } else { highest };
         let life = Life::new(number, Arc::clone(&self.data), floor);
         self.at.send_replace(Some(life));
     }
@@ -335,7 +355,7 @@ impl Stage {
         let failures = self.seen.failures();
         if !failures.is_empty() {
             let tail = self.tail_of_log();
-            // CI looks for these words: such a failure has no second chance.
+            // CI looks for these words: such a failure is told even if a second try passes.
             panic!("given to a reader, {what}: {failures:#?}\nthe log ends with\n{tail}");
         }
         if let Some(load) = &self.load {
