@@ -315,24 +315,8 @@ impl Backup {
         &self,
         work: impl FnOnce(&Folder) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let write = async {
-            let one_at_a_time = Arc::clone(&self.one_write).lock_owned().await;
-            let folder = Arc::clone(&self.folder);
-            let write = move || {
-                let done = work(&folder);
-                drop(one_at_a_time);
-                done
-            };
-            self.runtime.run_blocking(write).await
-        };
-        match timeout(WRITE_LIMIT, write).await {
-            Ok(done) => done,
-            Err(_) => Err(StoreError::slow_disk(
-                "write to",
-                &self.folder.dir,
-                WRITE_LIMIT,
-            )),
-        }
+        let turn = Arc::clone(&self.one_write).lock_owned();
+        self.within(WRITE_LIMIT, "write to", turn, work).await
     }
 
     /// Waits for what reads, within a limit.
@@ -341,19 +325,31 @@ impl Backup {
         limit: Duration,
         work: impl FnOnce(&Folder) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let read = async {
-            let one_of_few = Arc::clone(&self.few_reads).acquire_owned().await;
+        let turn = Arc::clone(&self.few_reads).acquire_owned();
+        self.within(limit, "read from", turn, work).await
+    }
+
+    /// Works on the disk once it is its turn, which lasts until the work is done, waited for or not.
+    async fn within<T: Send + 'static, Turn: Send + 'static>(
+        &self,
+        limit: Duration,
+        what: &'static str,
+        turn: impl Future<Output = Turn>,
+        work: impl FnOnce(&Folder) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let done = async {
+            let turn = turn.await;
             let folder = Arc::clone(&self.folder);
-            let read = move || {
+            let work = move || {
                 let done = work(&folder);
-                drop(one_of_few);
+                drop(turn);
                 done
             };
-            self.runtime.run_blocking(read).await
+            self.runtime.run_blocking(work).await
         };
-        match timeout(limit, read).await {
+        match timeout(limit, done).await {
             Ok(done) => done,
-            Err(_) => Err(StoreError::slow_disk("read from", &self.folder.dir, limit)),
+            Err(_) => Err(StoreError::slow_disk(what, &self.folder.dir, limit)),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Database and backup: gone, refusing, full.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::json;
 use tokio::time::Instant;
@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::{
     SOURCE, Scene,
     support::{
+        Answer,
         databases::{Backend, on_server, sqlite},
         eventually, skipped,
         storage::{BackupTrouble, DatabaseTrouble, Disk},
@@ -60,6 +61,15 @@ impl Trouble {
         }
         is_possible
     }
+}
+
+/// After a start with nothing but the database it is what was served.
+async fn assert_in_database(scene: &mut Scene, served: &BTreeMap<String, Answer>) {
+    scene.storage.remove_backup();
+    scene.bed.upstream.go_down().await.unwrap();
+    scene.start().await;
+    assert_eq!(scene.face().await, *served);
+    scene.stop().await;
 }
 
 /// What is seen of a half that is of no use.
@@ -211,11 +221,7 @@ async fn a_database_file_that_is_deleted() {
     let served = scene.face().await;
     assert_two_lines(&mut scene, "database", "failed").await;
 
-    scene.storage.remove_backup();
-    scene.bed.upstream.go_down().await.unwrap();
-    scene.start().await;
-    assert_eq!(scene.face().await, served);
-    scene.stop().await;
+    assert_in_database(&mut scene, &served).await;
 }
 
 #[tokio::test]
@@ -268,11 +274,7 @@ async fn beside_a_backup_that_hangs_the_database_alone_makes_revisions_durable()
     log.assert_lines("ERROR", "", 0);
 
     trouble.end(&mut scene).await;
-    scene.storage.remove_backup();
-    scene.bed.upstream.go_down().await.unwrap();
-    scene.start().await;
-    assert_eq!(scene.face().await, served);
-    scene.stop().await;
+    assert_in_database(&mut scene, &served).await;
 }
 
 /// A source's state still fits where a revision does not: that is no recovery.
