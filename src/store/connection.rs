@@ -78,13 +78,15 @@ pub(super) struct Connector {
     migrate_on_start: bool,
     /// `max_allowed_packet` of the server, read by each new connection.
     packet_limit: Arc<AtomicU64>,
+    /// How often another file was found in place of the one that was open.
+    replaced: AtomicU64,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     connection: Option<DatabaseConnection>,
-    /// The file behind it, on `SQLite`.
+    /// The file behind it, or behind the one before, on `SQLite`.
     file: Option<FileId>,
     /// Whether every migration was seen to be applied.
     is_migrated: bool,
@@ -106,6 +108,7 @@ impl Connector {
             max_connections: settings.max_connections.max(1),
             migrate_on_start: settings.migrate_on_start,
             packet_limit: Arc::new(AtomicU64::new(NO_PACKET_LIMIT)),
+            replaced: AtomicU64::new(0),
             state: Mutex::default(),
         })
     }
@@ -121,6 +124,11 @@ impl Connector {
     /// Longest time that [`Self::ready`] takes to find out that nobody is there, and a statement after it to fail.
     pub(super) fn patience(&self) -> Duration {
         self.connect_timeout + STATEMENT_TIMEOUT
+    }
+
+    /// See [`super::Database::times_replaced`].
+    pub(super) fn times_replaced(&self) -> u64 {
+        self.replaced.load(Ordering::Relaxed)
     }
 
     /// A connection to a database whose schema is up to date, made and migrated when there is none.
@@ -232,12 +240,17 @@ impl Connector {
             if self.target.file() == state.file {
                 return Ok(connection.clone());
             }
+            self.replaced.fetch_add(1, Ordering::Relaxed);
+            state.file = None;
             return Err(StoreError::Unavailable {
                 source: Outage::FileReplaced,
             });
         }
         let connection = self.connect(self.max_connections).await?;
-        state.file = self.target.file();
+        let before = std::mem::replace(&mut state.file, self.target.file());
+        if before.is_some() && before != state.file {
+            self.replaced.fetch_add(1, Ordering::Relaxed);
+        }
         state.connection = Some(connection.clone());
         Ok(connection)
     }

@@ -55,6 +55,12 @@ impl Database {
         self.connector.kind()
     }
 
+    /// How often the file of an `SQLite` database was found deleted or replaced, whoever found it: what was written before
+    /// is not in the one that is open now. 0 for servers.
+    pub fn times_replaced(&self) -> u64 {
+        self.connector.times_replaced()
+    }
+
     /// Whether it answers and its schema is up to date.
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.run(0, |db| async move { db.ping().await }).await

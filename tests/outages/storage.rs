@@ -204,9 +204,27 @@ async fn a_database_file_that_is_read_only() {
     on(Some(sqlite()), Trouble::Database(DatabaseTrouble::ReadOnly)).await;
 }
 
-/// It is made anew at once: what is published from then on is in it.
+/// It is made anew at once. Nothing changes upstream: what is served is in the new one all the same, what operators
+/// said included.
 #[tokio::test]
-async fn a_database_file_that_is_deleted() {
+async fn a_database_file_that_is_deleted_is_filled_again() {
+    let mut scene = Scene::new(sqlite(), &[]).await;
+    scene.start_loaded().await;
+    scene.force(1).await;
+    scene.publish().await;
+    scene.until_written().await;
+    let served = scene.face().await;
+    scene.storage.break_database(DatabaseTrouble::Deleted).await;
+    assert_over(&mut scene, "database").await;
+    assert_eq!(scene.face().await, served);
+    assert_two_lines(&mut scene, "database", "failed").await;
+
+    assert_in_database(&mut scene, &served).await;
+}
+
+/// Whoever is the first to find out: a publish, a look for what other replicas wrote, a look for tokens.
+#[tokio::test]
+async fn what_is_published_meanwhile_is_in_the_new_file() {
     let mut scene = Scene::new(sqlite(), &[]).await;
     scene.start_loaded().await;
     scene.force(1).await;

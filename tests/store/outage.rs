@@ -267,9 +267,11 @@ async fn a_database_file_that_is_deleted_is_noticed_and_made_anew() {
         std::fs::remove_file(format!("{file}{extension}")).unwrap();
     }
 
+    assert_eq!(database.times_replaced(), 0);
     let error = database.insert_revision(&row(2, "b")).await.unwrap_err();
     assert!(is_unavailable(&error), "{}", error.explain());
     assert!(error.explain().contains("deleted"), "{}", error.explain());
+    assert_eq!(database.times_replaced(), 1);
     assert_eq!(
         database.insert_revision(&row(2, "b")).await.unwrap(),
         Inserted::New
@@ -279,4 +281,5 @@ async fn a_database_file_that_is_deleted_is_noticed_and_made_anew() {
         Some(2)
     );
     assert!(std::fs::metadata(file).is_ok(), "it is there again");
+    assert_eq!(database.times_replaced(), 1, "once each");
 }

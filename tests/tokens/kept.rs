@@ -26,6 +26,15 @@ async fn start_second(bed: &Bed) -> (TestApp, tempfile::TempDir) {
     (TestApp::spawn(settings).await, dir)
 }
 
+fn delete_database(bed: &Bed) {
+    for file in std::fs::read_dir(bed.dir.path()).unwrap() {
+        let path = file.unwrap().path();
+        if path.is_file() {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn replicas_know_a_token_when_it_is_shown_and_its_end_within_seconds() {
     on_each(async |backend| {
@@ -243,16 +252,8 @@ async fn a_lost_database_takes_no_token_along() {
         .await;
     };
     all_written(&app).await;
-    let delete = || {
-        for file in std::fs::read_dir(bed.dir.path()).unwrap() {
-            let path = file.unwrap().path();
-            if path.is_file() {
-                std::fs::remove_file(path).unwrap();
-            }
-        }
-    };
     // Under the process, and while it is not there.
-    delete();
+    delete_database(&bed);
     eventually("it is written again", async || {
         let store = crate::support::store(&bed.database_url, bed.dir.path());
         let page = store.database().tokens_after(0).await.ok()?;
@@ -260,10 +261,35 @@ async fn a_lost_database_takes_no_token_along() {
     })
     .await;
     app.stop().await;
-    delete();
+    delete_database(&bed);
     let app = bed.start().await;
     assert_eq!(status(&app, &kept).await, 200);
     assert_eq!(status(&app, &revoked).await, 401);
     all_written(&app).await;
+    app.stop().await;
+}
+
+/// A version that was seen in the lost file says nothing of the new one, where versions begin anew.
+#[tokio::test]
+async fn a_token_that_is_made_right_after_the_loss_does_not_hide_the_one_before() {
+    let bed = Bed::new();
+    let app = bed.start_loaded().await;
+    app.token(&of_kind("client")).await;
+    let store = || crate::support::store(&bed.database_url, bed.dir.path());
+    let in_database = async |number: usize| {
+        eventually("the database has the tokens", async || {
+            let page = store().database().tokens_after(0).await.ok()?;
+            (page.tokens.len() == number).then_some(())
+        })
+        .await;
+    };
+    in_database(1).await;
+    delete_database(&bed);
+    eventually("the file is made anew", async || {
+        bed.dir.path().join("test.db").exists().then_some(())
+    })
+    .await;
+    app.token(&of_kind("client")).await;
+    in_database(2).await;
     app.stop().await;
 }

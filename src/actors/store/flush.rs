@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::{StoreContext, memory::Half, publish::row_of, restore, waiting::WaitingRevision};
-use crate::store::{Inserted, RevisionRow, StoreError};
+use crate::store::{Inserted, Outage, RevisionRow, StoreError};
 
 /// More revisions than there will ever be.
 const KEEP_ALL: u64 = u32::MAX as u64;
@@ -52,6 +52,15 @@ impl StoreContext {
             let is_durable = self.memory.is_durable(&snapshot.environment);
             self.metrics
                 .snapshot_served(&snapshot.environment, snapshot.revision, is_durable);
+        }
+    }
+
+    /// Has everything written again to a database that was made anew, whoever found that out.
+    pub(super) fn look_for_replacement(&self) {
+        let times = self.store.database().times_replaced();
+        if self.memory.database_replaced(times) {
+            let source = Outage::FileReplaced;
+            self.report(Half::Database, Err(&StoreError::Unavailable { source }));
         }
     }
 

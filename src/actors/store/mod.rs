@@ -238,6 +238,7 @@ impl StoreActor {
 
     /// Writes what is unwritten to either half, unless that is under way.
     fn flush(&mut self, ctx: &mut Context<Self>) {
+        self.context.look_for_replacement();
         if !self.context.memory.has_pending() {
             return;
         }

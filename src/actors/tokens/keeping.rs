@@ -46,6 +46,8 @@ pub struct TokenContext {
     metrics: Arc<Metrics>,
     /// Version up to which the database was read.
     seen: AtomicI64,
+    /// How often the database had been replaced by then.
+    replaced: AtomicU64,
     /// Ids read so far, while the database is read for the first time; `None`: it was read.
     first_read: Mutex<Option<HashSet<TokenId>>>,
     /// When the backup that was read was written, as Unix milliseconds.
@@ -78,6 +80,7 @@ impl TokenContext {
             board,
             metrics,
             seen: AtomicI64::new(0),
+            replaced: AtomicU64::new(0),
             first_read: Mutex::new(Some(HashSet::new())),
             is_asked: watch::Sender::new(false),
             changes: AtomicU64::new(0),
@@ -174,10 +177,14 @@ impl TokenContext {
         let highest = database.tokens_version().await?;
         let mut seen = self.seen.load(Ordering::Relaxed);
         let mut is_news = false;
+        let replaced = database.times_replaced();
+        let is_replaced = self.replaced.swap(replaced, Ordering::Relaxed) != replaced;
         if highest < seen {
             warn!(
                 "the database has fewer tokens than before; those that are known here are written to it again"
             );
+        }
+        if is_replaced || highest < seen {
             self.tokens().all_unwritten();
             seen = 0;
             self.seen.store(0, Ordering::Relaxed);

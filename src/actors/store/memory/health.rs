@@ -1,6 +1,8 @@
 //! How the halves of the store are doing.
 
-use super::{Half, Inner, StoreMemory, TwoCopies};
+use std::sync::Arc;
+
+use super::{Half, Inner, StoreMemory, TwoCopies, WaitingRevision};
 
 /// Health of one half.
 #[derive(Default)]
@@ -16,6 +18,36 @@ impl Inner {
         match half {
             Half::Database => &mut self.database,
             Half::Backup => &mut self.backup,
+        }
+    }
+}
+
+impl Inner {
+    fn all_lacking_in_database(&mut self) {
+        let inputs = self.inputs.values_mut().map(|one| &mut one.in_database);
+        let states = self.states.values_mut().map(|one| &mut one.in_database);
+        let registers = self.registers.values_mut().map(|one| &mut one.in_database);
+        for is_there in inputs.chain(states).chain(registers) {
+            *is_there = false;
+        }
+        let from_backup = |environment: &Arc<str>, revision| WaitingRevision {
+            environment: Arc::clone(environment),
+            revision,
+            bytes: 0,
+            row: None,
+        };
+        for (environment, protected) in &self.protected {
+            for revision in protected {
+                self.waiting.add(from_backup(environment, *revision));
+            }
+        }
+        for (environment, current) in &mut self.current {
+            if current.copies.value.is_empty() {
+                let revision = current.snapshot.revision;
+                self.waiting.add(from_backup(environment, revision));
+            } else {
+                current.copies.in_database = false;
+            }
         }
     }
 }
@@ -38,6 +70,18 @@ impl StoreMemory {
     /// How often a half has failed so far.
     pub(in crate::actors::store) fn failures(&self, half: Half) -> u64 {
         self.inner.lock().health(half).failures
+    }
+
+    /// Takes note of how often the database was replaced by an empty one; `true` when that is news.
+    ///
+    /// Then everything that is kept here is to be written to it. Revisions come from the backup where they are here no more.
+    pub(in crate::actors::store) fn database_replaced(&self, times: u64) -> bool {
+        let mut inner = self.inner.lock();
+        let is_news = std::mem::replace(&mut inner.database_replaced, times) != times;
+        if is_news {
+            inner.all_lacking_in_database();
+        }
+        is_news
     }
 
     /// A file of the backup that is wanted could not be read, or can be again.

@@ -83,6 +83,8 @@ struct Inner {
     is_backup_unreadable: bool,
     /// The database was never read: what it holds is still to be taken in.
     is_database_unread: bool,
+    /// How often another file took its place so far.
+    database_replaced: u64,
 }
 
 /// Shared by all incarnations of the `StoreActor`; clones share it too.
