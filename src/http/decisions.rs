@@ -114,7 +114,9 @@ fn failure(error: OrderError) -> ApiError {
             };
             missing(code, near)
         }
-        OrderError::WrongType { .. } => ApiError::bad_request("value", message),
+        OrderError::WrongType { .. } | OrderError::TooDeep(_) => {
+            ApiError::bad_request("value", message)
+        }
         OrderError::TooMany(_) => ApiError::Conflict {
             code: "too_many_overrides",
             message,

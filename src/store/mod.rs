@@ -39,7 +39,7 @@ pub use records::{
     AuditEntry, AuditFilter, PackedInput, RevisionInfo, RevisionRow, StoredInput, StoredRevision,
     StoredState,
 };
-pub use registers::{Register, Registers};
+pub use registers::{PIN, Register, Registers};
 pub use revisions::Inserted;
 pub use runtime::StoreRuntime;
 pub use sticky::{KeyedDocument, StickyError, StickyStore};

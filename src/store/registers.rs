@@ -12,6 +12,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// Name of the register that says which revision is pinned.
+pub const PIN: &str = "pin";
+
 /// Most names kept after their value was taken back. A copy that has not been seen for longer than the last so many
 /// changes may bring an older value back.
 const TAKEN_BACK_MAX: usize = 1000;
@@ -56,6 +59,19 @@ impl Registers {
         self.forget();
     }
 
+    /// Takes back a value with this `id`, where that is what is said: whatever was said after it, by anybody, counts more.
+    pub fn end(&mut self, name: &str, id: &str) {
+        let of_it = |register: &&mut Register| {
+            let value = register.value.as_ref();
+            value.and_then(|value| value.get("id")?.as_str()) == Some(id)
+        };
+        if let Some(register) = self.0.get_mut(name).filter(of_it) {
+            register.at_ms = register.at_ms.saturating_add(1);
+            register.value = None;
+            self.forget();
+        }
+    }
+
     /// Takes in what is later elsewhere; `true` when that changed anything.
     pub fn merge(&mut self, other: Self) -> bool {
         let mut is_changed = false;
@@ -81,6 +97,11 @@ impl Registers {
         let said = self.0.iter();
         said.filter_map(|(name, register)| Some((name.clone(), register.value.clone()?)))
             .collect()
+    }
+
+    /// The revision that is pinned: the history is to keep it.
+    pub fn pinned(&self) -> Option<u64> {
+        self.0.get(PIN)?.value.as_ref()?.get("revision")?.as_u64()
     }
 
     /// Whether nothing was ever said.
@@ -136,6 +157,33 @@ mod tests {
         let mut other = before;
         assert!(other.merge(one.clone()));
         assert_eq!(other, one);
+    }
+
+    #[test]
+    fn a_pin_counts_until_it_is_taken_back() {
+        let mut one = Registers::default();
+        assert_eq!(one.pinned(), None);
+        one.set(PIN, Some(json!({"revision": 7, "reason": "it broke"})), 1);
+        assert_eq!(one.pinned(), Some(7));
+        one.set(PIN, None, 2);
+        assert_eq!(one.pinned(), None);
+    }
+
+    #[test]
+    fn an_end_gives_way_to_what_was_said_of_the_same_since() {
+        let said = |id: &str| Some(json!({ "id": id }));
+        let mut one = Registers::default();
+        one.set("a", said("x"), 1000);
+        let mut other = one.clone();
+        // Said elsewhere by a clock that is behind, before the end.
+        other.set("a", said("y"), 10);
+        one.end("a", "x");
+        assert!(one.values().is_empty());
+        assert!(!other.merge(one.clone()));
+        assert!(one.merge(other));
+        assert_eq!(one.values()["a"], json!({"id": "y"}));
+        one.end("a", "x");
+        assert_eq!(one.values()["a"], json!({"id": "y"}));
     }
 
     #[test]

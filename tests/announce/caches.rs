@@ -121,6 +121,21 @@ async fn a_cache_that_was_away_is_asked_for_each_path_once() {
     stand.app.stop().await;
 }
 
+/// A cache may be well and slow with one path alone, which it fetches at once for instance.
+#[tokio::test]
+async fn a_path_that_is_not_answered_keeps_no_other_from_being_purged() {
+    let stand = Stand::new().await;
+    stand.cache.set_each(&[Manner::Hang, Manner::Status(200)]);
+    stand.publish(1).await;
+    stand.cache.until(1).await;
+    stand.until_idle().await;
+    let requests = stand.cache.requests();
+    let asked: Vec<&str> = requests.iter().map(|one| one.target.as_str()).collect();
+    let [snapshot, features] = ["/v1/snapshot/production", "/api/features/sdk-demo"];
+    assert_eq!(asked, [features, snapshot, features]);
+    stand.app.stop().await;
+}
+
 #[tokio::test]
 async fn what_passes_is_tried_again_and_a_refusal_is_not() {
     let stand = Stand::new().await;

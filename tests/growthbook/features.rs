@@ -70,6 +70,23 @@ async fn nothing_goes_upstream_and_unknown_keys_do_not_either() {
 }
 
 #[tokio::test]
+async fn a_key_may_have_any_characters() {
+    let bed = Bed::new();
+    // The upstream knows it as it is written in a path.
+    bed.upstream.add_connection(Connection::new("sdk%2Fa%25"));
+    let (key, listed) = ("sdk/a%", format!("client_key = \"{CLIENT_KEY}\""));
+    let connections = format!("connections = [{{ key = \"{key}\" }}]");
+    let text = bed.toml().replacen(&listed, &connections, 1);
+    let settings = stitchd::settings::from_toml(&text, stitchd::settings::Profile::Test);
+    let app = TestApp::spawn(settings.unwrap()).await;
+    app.until_revision(1).await;
+    let answer = app.get("/api/features/sdk%2Fa%25").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(answer.json()["features"].is_object());
+    app.stop().await;
+}
+
+#[tokio::test]
 async fn compressed_bodies_have_tags_of_their_own() {
     let bed = Bed::new();
     let app = start(&bed, &[]).await;

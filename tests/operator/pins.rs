@@ -7,9 +7,9 @@ use stitchd::cli::demo::upstream::{CLIENT_KEY, Connection};
 use crate::{
     stand::{
         REMOTE, ask, bytes, default_of, evaluated, feature, features, force, furnish, loaded, pin,
-        remove, snapshot, start, start_discovering, unpin,
+        remove, snapshot, start, start_discovering, start_with, text, unpin,
     },
-    support::{Bed, TestApp},
+    support::{Bed, ENVIRONMENT, TestApp, eventually, store},
 };
 
 async fn counter(bed: &Bed, app: &TestApp, value: u64) -> Value {
@@ -197,5 +197,80 @@ async fn an_input_that_is_held_holds_neither_an_override_nor_a_pin() {
     assert_eq!(default_of(&app, "counter").await, 2);
     let held = ask(&app, Method::GET, "held", &Value::Null).await.json();
     assert_eq!(held["held"].as_array().unwrap().len(), 1);
+    app.stop().await;
+}
+
+async fn revisions(app: &TestApp) -> Vec<u64> {
+    let page = ask(app, Method::GET, "revisions", &Value::Null)
+        .await
+        .json();
+    let all = page["revisions"].as_array().unwrap().iter();
+    all.map(|one| one["revision"].as_u64().unwrap()).collect()
+}
+
+/// However old it becomes, another replica may have to look for it.
+#[tokio::test]
+async fn a_pinned_revision_stays_in_the_history() {
+    let mut bed = Bed::new();
+    furnish(&mut bed);
+    let few = "keep_revisions = 2\n[backup]";
+    let app = start_with(&text(&bed).replacen("[backup]", few, 1)).await;
+    counter(&bed, &app, 1).await;
+    let wanted = app.revision();
+    pin(&app, wanted).await;
+    for value in 0..6 {
+        force(&app, &feature("search", value)).await;
+    }
+    let newest = app.revision();
+    let left = [newest, newest - 1, wanted];
+    eventually("older ones are deleted", async || {
+        (revisions(&app).await == left).then_some(())
+    })
+    .await;
+    let database = store(&bed.database_url, bed.dir.path());
+    let found = database.database().revision(ENVIRONMENT, wanted).await;
+    assert!(found.unwrap().is_some(), "the database has it");
+    unpin(&app).await;
+    counter(&bed, &app, 2).await;
+    eventually("it is not kept any more", async || {
+        (!revisions(&app).await.contains(&wanted)).then_some(())
+    })
+    .await;
+    app.stop().await;
+}
+
+/// Another replica pins a revision that is not to be had here: what is served stays, and is never taken for it.
+#[tokio::test]
+async fn while_pinned_content_is_lost_nothing_else_is_taken_for_it() {
+    let (bed, app) = loaded().await;
+    let beside = store(&bed.database_url, bed.dir.path());
+    let database = beside.database();
+    let say = async |value: Option<Value>| {
+        let mut known = database.load_registers(ENVIRONMENT).await.unwrap();
+        known.registers.set("pin", value, i64::MAX / 2);
+        let saved = database.save_registers(ENVIRONMENT, known.version, &known.registers, 0);
+        assert!(saved.await.unwrap());
+    };
+    let lost = json!({"revision": 90, "reason": "as on Tuesday", "by": "ann", "at_ms": 1});
+    say(Some(lost)).await;
+    eventually("it is not found", async || {
+        let error = pinned(&app).await["error"].clone();
+        error.is_string().then_some(())
+    })
+    .await;
+    force(&app, &feature("search", 77)).await;
+    assert_eq!(default_of(&app, "search").await, 77);
+    let now = format!("revisions/{}", app.revision());
+    let shown = ask(&app, Method::GET, &now, &Value::Null).await.json();
+    assert_eq!(shown["pinned_from"], Value::Null, "{shown}");
+    // It is looked for again by itself.
+    tokio::time::sleep(std::time::Duration::from_secs(7)).await;
+    assert!(pinned(&app).await["error"].is_string());
+    say(None).await;
+    counter(&bed, &app, 5).await;
+    eventually("what is new is served", async || {
+        (default_of(&app, "counter").await == 5).then_some(())
+    })
+    .await;
     app.stop().await;
 }

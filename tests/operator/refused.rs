@@ -23,6 +23,11 @@ fn with(mut body: Value, more: &Value) -> Value {
     body
 }
 
+/// Lists within each other.
+fn nested(levels: usize) -> Value {
+    (0..levels).fold(Value::Null, |inner, _| json!([inner]))
+}
+
 #[tokio::test]
 async fn a_mistake_is_named_and_changes_nothing() {
     let (_bed, app) = loaded().await;
@@ -34,6 +39,11 @@ async fn a_mistake_is_named_and_changes_nothing() {
             with(feature("checkout", 5), &none),
             400,
             "of type number, the feature's default of type string",
+        ),
+        (
+            with(feature("checkout", nested(65)), &none),
+            400,
+            "the value is nested deeper than 64 levels",
         ),
         (
             with(feature("chekout", "x"), &none),

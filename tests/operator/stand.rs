@@ -70,7 +70,8 @@ pub(crate) async fn start_discovering(bed: &Bed) -> TestApp {
     start_with(&text.replacen(&listed, "connections = \"discover\"", 1)).await
 }
 
-async fn start_with(text: &str) -> TestApp {
+/// Starts the service with these settings.
+pub(crate) async fn start_with(text: &str) -> TestApp {
     let settings = from_toml(text, Profile::Test).unwrap_or_else(|error| panic!("{error}"));
     let app = TestApp::spawn(settings).await;
     app.until_revision(1).await;

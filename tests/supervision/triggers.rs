@@ -296,14 +296,14 @@ impl Scene {
     async fn decide(&self) {
         let store = &self.app.handles.store;
         let word = json!(self.changes.fetch_add(1, Ordering::SeqCst));
+        let environment = Arc::<str>::from(ENVIRONMENT);
         let save = SaveRegisters {
-            environment: ENVIRONMENT.into(),
+            environment: Arc::clone(&environment),
             changes: vec![("test".to_owned(), Some(word.clone()))],
+            ended: Vec::new(),
         };
         store.ask_again(save, PATIENCE).await.unwrap();
-        let load = LoadRegisters {
-            environment: ENVIRONMENT.into(),
-        };
+        let load = LoadRegisters { environment };
         let known = store.ask_again(load, PATIENCE).await.unwrap();
         assert_eq!(known["test"], word);
         self.force_and_pin().await;

@@ -4,7 +4,11 @@
 //! a cache did not take is kept and asked for again with the next revision; until then its copies live as long as the
 //! `s-maxage` they came with.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::time::sleep;
@@ -92,12 +96,12 @@ impl Cache {
     }
 
     async fn round(&self, messenger: &Messenger) {
-        let mut refusal = None;
+        let (mut refusal, mut silent) = (None, BTreeSet::new());
         for number in 0..TRIES {
             if number > 0 {
                 sleep(backoff(BACKOFF, number - 1)).await;
             }
-            let passing = self.sweep(messenger, &mut refusal).await;
+            let passing = self.sweep(messenger, &mut refusal, &mut silent).await;
             let is_last = number + 1 == TRIES;
             match (passing, &refusal) {
                 (None, None) => return self.health.is_well(),
@@ -112,15 +116,19 @@ impl Cache {
     }
 
     /// Asks for everything that is due, once; gives a failure that another try may mend.
+    ///
+    /// A path that was `silent` comes last: the cache may be well, and slow with this one alone.
     async fn sweep(
         &self,
         messenger: &Messenger,
         refusal: &mut Option<NotifyError>,
+        silent: &mut BTreeSet<String>,
     ) -> Option<NotifyError> {
-        let due: Vec<(String, u64)> = {
+        let mut due: Vec<(String, u64)> = {
             let due = self.due.lock();
             due.paths.iter().map(|(p, n)| (p.clone(), *n)).collect()
         };
+        due.sort_by_key(|(path, _)| silent.contains(path));
         let mut passing = None;
         for (path, number) in due {
             match messenger.purge(&self.base, &path, LIMIT).await {
@@ -133,6 +141,7 @@ impl Cache {
                     passing = Some(failure);
                     // Each further path would wait as long.
                     if is_silence {
+                        silent.insert(path);
                         break;
                     }
                 }

@@ -81,6 +81,7 @@ pub(super) async fn keep(
             register_of(&source.id),
             Some(value_of(connections, source.decryption_key.as_ref())),
         )],
+        ended: Vec::new(),
     };
     if links.store.ask_again(save, STORE_LIMIT).await? {
         let known = Arc::clone(connections);

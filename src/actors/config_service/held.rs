@@ -202,6 +202,7 @@ async fn discard(
     let save = SaveRegisters {
         environment: Arc::clone(&source.environment),
         changes,
+        ended: Vec::new(),
     };
     let is_durable = links.store.ask_again(save, STORE_LIMIT).await?;
     info!(source.id = %source.id, "the held input of {} was discarded", source.id);
@@ -272,6 +273,7 @@ async fn approve(
         let save = SaveRegisters {
             environment: Arc::clone(&source.environment),
             changes,
+            ended: Vec::new(),
         };
         if let Err(error) = links.store.ask_again(save, STORE_LIMIT).await {
             // It is taken all the same.

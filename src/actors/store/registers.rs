@@ -35,6 +35,8 @@ pub struct SaveRegisters {
     pub environment: Arc<str>,
     /// By name; `None` takes it back.
     pub changes: Vec<(String, Option<Value>)>,
+    /// Names and ids: takes back a value that has this `id`, and none that replaced it, here or elsewhere.
+    pub ended: Vec<(String, String)>,
 }
 
 /// Asks for what operators, here or at another replica, decided about an environment. Sent by the `ConfigServiceActor`.
@@ -51,8 +53,9 @@ impl StoreContext {
         &self,
         environment: &Arc<str>,
         changes: &[(String, Option<Value>)],
+        ended: &[(String, String)],
     ) -> bool {
-        self.memory.set_registers(environment, changes);
+        self.memory.set_registers(environment, changes, ended);
         let unwritten = self.memory.unwritten_registers().into_iter();
         let Some(unwritten) = unwritten
             .into_iter()
@@ -174,8 +177,9 @@ impl Handler<SaveRegisters> for StoreActor {
             let SaveRegisters {
                 environment,
                 changes,
+                ended,
             } = message;
-            context.set_registers(&environment, &changes).await
+            context.set_registers(&environment, &changes, &ended).await
         };
         Box::pin(wrap_future::<_, Self>(save).map(|is_durable, this, ctx| {
             this.flush(ctx);

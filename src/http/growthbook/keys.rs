@@ -13,6 +13,7 @@ use crate::{
     http::{
         credentials::{self, Credential, Shown},
         error::ApiError,
+        fields::decode_path,
         scoped::{self, Form},
     },
     model::{Document, Snapshot, TokenKind},
@@ -86,7 +87,8 @@ pub(in crate::http) fn of_path(
     state: &HttpState,
 ) -> Result<SdkKey, GrowthbookError> {
     let client_key = request.match_info().get("client_key").unwrap_or_default();
-    let credential = match credentials::find(state, client_key) {
+    let client_key = decode_path(client_key).ok_or(GrowthbookError::UnknownKey)?;
+    let credential = match credentials::find(state, &client_key) {
         Ok(credential) => credential,
         Err(ApiError::UnknownToken(_)) => return Err(GrowthbookError::UnknownKey),
         Err(error) => return Err(error.into()),

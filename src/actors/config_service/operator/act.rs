@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
+use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::{
@@ -18,8 +19,11 @@ use super::{
 use crate::{
     actors::store::{GetRevision, LoadRegisters, SaveRegisters},
     clock,
-    model::{Candidate, Forced, Override, Snapshot},
-    pipeline::overlay::{names, near, type_of},
+    model::{Candidate, Forced, Json, Override, Snapshot},
+    pipeline::{
+        overlay::{names, near, type_of},
+        validate::DEPTH_MAX,
+    },
 };
 
 /// How long the store may take to find a revision.
@@ -94,13 +98,18 @@ async fn take_in(
     let registers = links.store.ask_again(question, STORE_LIMIT).await?;
     note_discarded(memory, links, environment, &registers);
     let stored = Decisions::read(&registers);
-    let old = memory.operated(environment, |of_it| {
+    // One step: should this be cut short, the content is looked for the next time.
+    let is_other_pin = memory.operated(environment, |of_it| {
         of_it.seen = seen;
         of_it.is_due |= of_it.decisions != stored;
-        of_it.set_decisions(stored.clone())
+        let old = of_it.set_decisions(stored.clone());
+        let is_other = old.pin != stored.pin;
+        if is_other {
+            of_it.lose_pinned();
+        }
+        is_other
     });
-    if old.pin != stored.pin {
-        memory.operated(environment, |of_it| of_it.lost = None);
+    if is_other_pin {
         match stored.pin {
             Some(pin) => look_for_pinned(memory, links, environment, pin).await?,
             None => memory.set_pin(environment, None),
@@ -116,6 +125,7 @@ async fn look_for_pinned(
     environment: &Arc<str>,
     pin: Pin,
 ) -> Result<(), JobError> {
+    memory.operated(environment, |of_it| of_it.sought_at = Some(Instant::now()));
     let served = current(links, environment).await?;
     let is_served = |served: &&Arc<Snapshot>| served.meta.pinned_from == Some(pin.revision);
     let found = match served.as_ref().filter(is_served) {
@@ -280,8 +290,7 @@ impl<'a> Job<'a> {
         let overrides = memory.overrides(environment);
         let removed = overrides.iter().find(|forced| forced.id == message.id);
         let removed = removed.ok_or(OrderError::UnknownOverride)?;
-        let is_durable = self.save(vec![(register_of(removed), None)]).await?;
-        self.forget(&[removed.id.as_str()]);
+        let is_durable = self.end(&[removed]).await?;
         let note = Note {
             cause: format!("override removed {} {}", removed.kind(), removed.key),
             author: Some(message.by),
@@ -333,20 +342,17 @@ impl<'a> Job<'a> {
             take_in(memory, links, environment).await?;
         }
         let after = memory.operated(environment, |of_it| of_it.decisions.clone());
-        let lost = memory.operated(environment, |of_it| {
+        let sought = memory.operated(environment, |of_it| {
             let pin = of_it.decisions.pin.clone();
-            pin.filter(|_| of_it.lost.is_some())
+            pin.filter(|_| of_it.is_pin_sought())
         });
-        if let Some(pin) = lost {
+        if let Some(pin) = sought {
             look_for_pinned(memory, links, environment, pin).await?;
         }
         let ended = memory.ended(environment);
         let mut note = (before != after).then(|| of_news(&before, &after));
         if !ended.is_empty() {
-            let taken_back = ended.iter().map(|forced| (register_of(forced), None));
-            self.save(taken_back.collect()).await?;
-            let ids: Vec<&str> = ended.iter().map(|forced| forced.id.as_str()).collect();
-            self.forget(&ids);
+            self.end(&ended.iter().collect::<Vec<_>>()).await?;
             note = Some(Note {
                 cause: "override expired".to_owned(),
                 author: None,
@@ -357,18 +363,28 @@ impl<'a> Job<'a> {
         Ok(self.decided(published.map(|published| published.revision), true))
     }
 
-    fn forget(&self, ids: &[&str]) {
+    /// Ends these overrides, and none that somebody has set for the same target since.
+    async fn end(&self, ended: &[&Override]) -> Result<bool, JobError> {
+        let name = |forced: &&Override| (register_of(forced), forced.id.clone());
+        let save = SaveRegisters {
+            environment: Arc::clone(&self.environment),
+            changes: Vec::new(),
+            ended: ended.iter().map(name).collect(),
+        };
+        let is_durable = self.links.store.ask_again(save, STORE_LIMIT).await?;
         self.memory.operated(&self.environment, |of_it| {
             let mut overrides = of_it.decisions.overrides.clone();
-            overrides.retain(|forced| !ids.contains(&forced.id.as_str()));
+            overrides.retain(|forced| !ended.iter().any(|ended| ended.id == forced.id));
             of_it.set_overrides(overrides);
         });
+        Ok(is_durable)
     }
 
     async fn save(&self, changes: Vec<(String, Option<Value>)>) -> Result<bool, JobError> {
         let save = SaveRegisters {
             environment: Arc::clone(&self.environment),
             changes,
+            ended: Vec::new(),
         };
         Ok(self.links.store.ask_again(save, STORE_LIMIT).await?)
     }
@@ -390,6 +406,7 @@ impl<'a> Job<'a> {
     }
 }
 
+/// Whether they are within the limits; the last one is new.
 fn check_bounds(overrides: &[Override]) -> Result<(), OrderError> {
     if overrides.len() > OVERRIDES_MAX {
         let message = format!("there are {OVERRIDES_MAX} overrides already; remove some");
@@ -399,6 +416,13 @@ fn check_bounds(overrides: &[Override]) -> Result<(), OrderError> {
         Forced::Value(value) => value.as_str().len(),
         Forced::Off => 0,
     };
+    let is_deep = |forced: &Override| match &forced.forced {
+        Forced::Value(value) => Json::from(&value.to_value()).depth() > DEPTH_MAX,
+        Forced::Off => false,
+    };
+    if overrides.last().is_some_and(is_deep) {
+        return Err(OrderError::TooDeep(DEPTH_MAX));
+    }
     if overrides.iter().map(bytes).sum::<usize>() > OVERRIDES_BYTES_MAX {
         let message =
             format!("the values of all overrides are larger than {OVERRIDES_BYTES_MAX} bytes");

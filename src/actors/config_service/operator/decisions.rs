@@ -6,14 +6,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::model::{CanonicalJson, Forced, Override};
-
-/// Register of the pin.
-pub(super) const PIN: &str = "pin";
+pub(super) use crate::store::PIN;
 
 /// How the registers of overrides begin; kind and key follow.
 const OVERRIDE: &str = "override:";
 
-/// A revision that is served whatever the sources deliver.
+/// A revision that is served whatever the sources deliver. The store reads `revision`, to keep it from being deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pin {
     /// Whose content.

@@ -1,6 +1,6 @@
 //! What operators decided, and the contents that they decide between. Outlives the actor.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use secrecy::ExposeSecret as _;
@@ -18,6 +18,9 @@ use crate::{
     pipeline::relay::{EncryptionKey, encryption_key},
 };
 
+/// How often content that is pinned and cannot be found is looked for.
+const SOUGHT_EVERY: Duration = Duration::from_secs(5);
+
 /// What operators decided about every environment.
 pub(in super::super) type Operated = Mutex<BTreeMap<Arc<str>, Environment>>;
 
@@ -34,6 +37,8 @@ pub(in super::super) struct Environment {
     pub(super) pinned: Option<Arc<Candidate>>,
     /// Why it is not.
     pub(super) lost: Option<String>,
+    /// When it was looked for last.
+    pub(super) sought_at: Option<Instant>,
     /// Live contents that were not served because of the pin.
     skipped: u64,
     /// Whether the stored decisions were taken in.
@@ -57,6 +62,17 @@ impl Environment {
         let pin = self.decisions.pin.clone();
         self.set_decisions(Decisions { pin, overrides });
         self.is_due = true;
+    }
+
+    /// There is another pin, or none: its content is still to be found.
+    pub(super) fn lose_pinned(&mut self) {
+        (self.pinned, self.lost, self.sought_at) = (None, None, None);
+    }
+
+    /// Whether the pinned content is to be looked for. Not all the time: a database that hangs takes seconds to say so.
+    pub(super) fn is_pin_sought(&self) -> bool {
+        let is_time = self.sought_at.is_none_or(|at| at.elapsed() >= SOUGHT_EVERY);
+        self.decisions.pin.is_some() && self.pinned.is_none() && is_time
     }
 
     /// Whether an override has ended by itself.
@@ -177,19 +193,20 @@ impl ConfigMemory {
         let overrides = self.overrides(environment);
         let keys = self.encryption_keys(environment);
         self.operated(environment, |of_it| {
-            let base = match (&of_it.decisions.pin, &of_it.pinned) {
-                (Some(_), Some(pinned)) => Some(Arc::clone(pinned)),
-                // What is served stays until the pinned content is found.
-                (Some(_), None) => served
-                    .map(|served| served.content())
-                    .or_else(|| of_it.live.clone()),
-                (None, _) => of_it.live.clone(),
+            let (base, pinned_from) = match (&of_it.decisions.pin, &of_it.pinned) {
+                (Some(pin), Some(pinned)) => (Some(Arc::clone(pinned)), Some(pin.revision)),
+                // What is served stays until the pinned content is found, and is not taken for it.
+                (Some(_), None) => match served {
+                    Some(served) => (Some(served.content()), served.meta.pinned_from),
+                    None => (of_it.live.clone(), None),
+                },
+                (None, _) => (of_it.live.clone(), None),
             };
             Some(Plan {
                 base: base?,
                 live: of_it.live.clone(),
                 overrides,
-                pinned_from: of_it.decisions.pin.as_ref().map(|pin| pin.revision),
+                pinned_from,
                 keys,
             })
         })
@@ -221,7 +238,8 @@ impl ConfigMemory {
         self.operated(environment, |of_it| {
             let (pin, content) = pin.unzip();
             (of_it.decisions.pin, of_it.pinned) = (pin, content);
-            (of_it.lost, of_it.skipped, of_it.is_due) = (None, 0, true);
+            (of_it.lost, of_it.sought_at) = (None, None);
+            (of_it.skipped, of_it.is_due) = (0, true);
         });
     }
 
@@ -257,7 +275,7 @@ impl ConfigMemory {
         let is_due = |(name, of_it): &(&Arc<str>, &Environment)| {
             let mut overrides = of_it.decisions.overrides.iter();
             of_it.is_due
-                || of_it.lost.is_some()
+                || of_it.is_pin_sought()
                 || of_it.is_loaded && news(name) != of_it.seen
                 || overrides.any(|forced| of_it.is_over(forced))
         };

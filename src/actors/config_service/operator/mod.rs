@@ -64,6 +64,9 @@ pub enum OrderError {
         /// Type of the value.
         got: &'static str,
     },
+    /// The value has more levels than a source's value may have: this many.
+    #[error("the value is nested deeper than {0} levels")]
+    TooDeep(usize),
     /// There are as many overrides as there may be, or as large ones.
     #[error("{0}")]
     TooMany(String),

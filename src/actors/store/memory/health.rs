@@ -36,9 +36,9 @@ impl Inner {
             bytes: 0,
             row: None,
         };
-        for (environment, protected) in &self.protected {
-            for revision in protected {
-                self.waiting.add(from_backup(environment, *revision));
+        for (environment, known) in &self.registers {
+            if let Some(revision) = known.value.registers.pinned() {
+                self.waiting.add(from_backup(environment, revision));
             }
         }
         for (environment, current) in &mut self.current {

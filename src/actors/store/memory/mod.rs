@@ -72,8 +72,6 @@ struct Inner {
     inputs: BTreeMap<String, TwoCopies<Arc<PackedInput>>>,
     states: BTreeMap<String, TwoCopies<StoredState>>,
     registers: BTreeMap<Arc<str>, TwoCopies<EnvironmentState>>,
-    /// Revisions that must not be deleted, however old.
-    protected: BTreeMap<Arc<str>, BTreeSet<u64>>,
     /// Replaced before the database had them.
     waiting: Waiting,
     audit: AuditQueue,
@@ -85,6 +83,14 @@ struct Inner {
     is_database_unread: bool,
     /// How often another file took its place so far.
     database_replaced: u64,
+}
+
+impl Inner {
+    fn protected(&self, environment: &str) -> BTreeSet<u64> {
+        let known = self.registers.get(environment);
+        let pinned = known.and_then(|known| known.value.registers.pinned());
+        pinned.into_iter().collect()
+    }
 }
 
 /// Shared by all incarnations of the `StoreActor`; clones share it too.
@@ -237,24 +243,9 @@ impl StoreMemory {
         }
     }
 
-    /// Keeps these revisions of an environment from being deleted, and no others any more: what a pin names must stay.
-    ///
-    /// To be called before the first flush, with what was stored about pins.
-    pub fn protect(&self, environment: &Arc<str>, revisions: BTreeSet<u64>) {
-        let mut inner = self.inner.lock();
-        let environment = Arc::clone(environment);
-        if let Some(current) = inner.current.get_mut(&environment) {
-            // What is not protected any more may be due.
-            current.is_pruned = false;
-        }
-        inner.protected.insert(environment, revisions);
-    }
-
-    /// Revisions that must not be deleted.
+    /// Revisions that must not be deleted: what a pin names must stay.
     pub(super) fn protected(&self, environment: &str) -> BTreeSet<u64> {
-        let inner = self.inner.lock();
-        let protected = inner.protected.get(environment);
-        protected.cloned().unwrap_or_default()
+        self.inner.lock().protected(environment)
     }
 
     pub(super) fn is_durable(&self, environment: &str) -> bool {
@@ -322,13 +313,7 @@ impl StoreMemory {
         move || {
             let inner = inner.lock();
             let mut numbers = inner.waiting.numbers(&environment);
-            numbers.extend(
-                inner
-                    .protected
-                    .get(environment.as_str())
-                    .into_iter()
-                    .flatten(),
-            );
+            numbers.extend(inner.protected(&environment));
             let current = inner.current.get(environment.as_str());
             numbers.extend(
                 current
@@ -406,18 +391,22 @@ impl StoreMemory {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::store::PIN;
 
     #[test]
-    fn files_of_protected_revisions_stay_until_they_are_not_protected_any_more() {
+    fn the_file_of_a_pinned_revision_stays_until_it_is_not_pinned_any_more() {
         let (memory, name) = (StoreMemory::default(), Arc::from("production"));
         let kept = memory.lacking(&name);
         assert!(kept().is_empty());
-        memory.protect(&name, BTreeSet::from([2, 5]));
-        assert_eq!(kept(), BTreeSet::from([2, 5]));
-        assert_eq!(memory.protected(&name), BTreeSet::from([2, 5]));
+        let say = |value| memory.set_registers(&name, &[(PIN.to_owned(), value)], &[]);
+        say(Some(json!({"revision": 2})));
+        assert_eq!(kept(), BTreeSet::from([2]));
+        assert_eq!(memory.protected(&name), BTreeSet::from([2]));
         assert!(memory.lacking("staging")().is_empty());
-        memory.protect(&name, BTreeSet::from([5]));
-        assert_eq!(kept(), BTreeSet::from([5]));
+        say(None);
+        assert_eq!(kept(), BTreeSet::new());
     }
 }

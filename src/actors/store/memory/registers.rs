@@ -49,11 +49,12 @@ impl StoreMemory {
         is_news
     }
 
-    /// Says values, or takes them back.
+    /// Says values, or takes them back; ends those with these ids.
     pub(in crate::actors::store) fn set_registers(
         &self,
         environment: &Arc<str>,
         changes: &[(String, Option<Value>)],
+        ended: &[(String, String)],
     ) {
         let now_ms = clock::now_ms();
         let mut inner = self.inner.lock();
@@ -62,6 +63,9 @@ impl StoreMemory {
         let known = known.or_insert_with(empty);
         for (name, value) in changes {
             known.value.registers.set(name, value.clone(), now_ms);
+        }
+        for (name, id) in ended {
+            known.value.registers.end(name, id);
         }
         (known.in_database, known.in_backup) = (false, false);
     }
