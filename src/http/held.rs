@@ -174,7 +174,13 @@ fn reason(trip: &Trip) -> Value {
 }
 
 fn difference(difference: &Difference) -> Value {
-    json!({ "features": items(&difference.features), "experiments": items(&difference.experiments) })
+    json!({
+        "features": items(&difference.features),
+        "experiments": items(&difference.experiments),
+        "auto_experiments": items(&difference.auto_experiments),
+        "saved_groups": items(&difference.saved_groups),
+        "contextual_bandits": items(&difference.contextual_bandits),
+    })
 }
 
 /// Lists are cut; `omitted` says by how much.

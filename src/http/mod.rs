@@ -6,6 +6,7 @@
 
 mod audit;
 mod auth;
+mod changes;
 mod consumers;
 mod control;
 mod credentials;

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode, rt::task::spawn_blocking, web};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
     auth::Caller,
+    changes,
     control::detached,
     decisions::{self, Decision, LIMIT},
     error::ApiError,
@@ -19,6 +20,8 @@ use super::{
 use crate::{
     actors::config_service::{GetPin, Pin, PinStatus, RemovePin, SetPin},
     clock,
+    diff::Configuration,
+    model::Candidate,
 };
 
 /// Names in the audit.
@@ -142,9 +145,32 @@ pub(super) async fn show(
         .config
         .ask_again(question, LIMIT)
         .await?;
-    let pinned = status.as_ref().map_or(Value::Bool(false), shown);
+    let mut pinned = status.as_ref().map_or(Value::Bool(false), shown);
+    if let Some(status) = status.filter(|status| status.differs) {
+        let skipped = spawn_blocking(move || skipped(&status)).await;
+        pinned["diff"] = skipped.or(Err(ApiError::Internal))?;
+    }
     let body = json!({ "environment": environment, "pinned": pinned });
     Ok(answer(StatusCode::OK, &body))
+}
+
+/// What the end of the pin would change; `null` while one of the sides is not there.
+fn skipped(status: &PinStatus) -> Value {
+    let read = |side: &Option<Arc<Candidate>>| {
+        let tail = &side.as_ref()?.snapshot_tail;
+        let document = [b"{", &tail[..]].concat();
+        Configuration::new(serde_json::from_slice(&document).ok()?).ok()
+    };
+    let (Some(before), Some(after)) = (read(&status.content), read(&status.live)) else {
+        return Value::Null;
+    };
+    let changes = changes::shown(&before, &after);
+    json!({
+        "added": changes.added,
+        "removed": changes.removed,
+        "changed": changes.changed,
+        "changes": changes.items,
+    })
 }
 
 /// A pin as it is answered, here and in the status.

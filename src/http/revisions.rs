@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use tracing::warn;
 
 use super::{
+    changes,
     documents::{CONFIG_REVISION, JSON},
     error::ApiError,
     fields::Fields,
@@ -28,7 +29,7 @@ use crate::{
         Latest,
         store::{GetRevision, HistoryError, ListRevisions, RevisionInfo, RevisionPage},
     },
-    diff::{self, Change, Configuration, FieldChange, Kind},
+    diff::Configuration,
     model::{
         Document, KeptIssue, Snapshot, SnapshotMeta, SourceVersion, snapshot::SNAPSHOT_DOCUMENT,
     },
@@ -39,9 +40,6 @@ const STORE_LIMIT: Duration = Duration::from_secs(8);
 /// Revisions listed unless asked otherwise, and at most.
 const LIST_DEFAULT: u64 = 100;
 const LIST_MAX: u64 = 1000;
-/// Changed items in one answer, and changed fields of each.
-const ITEMS_MAX: usize = 1000;
-const FIELDS_MAX: usize = 100;
 
 /// The environment in the path, which must be one of ours.
 fn environment(request: &HttpRequest, state: &HttpState) -> Result<Arc<str>, ApiError> {
@@ -271,19 +269,15 @@ pub(super) async fn difference(
 }
 
 fn compare(before: &Snapshot, after: &Snapshot) -> Result<Value, ApiError> {
-    let changes = diff::changes(&configuration(before)?, &configuration(after)?);
-    let count = |is_kind: fn(&Kind) -> bool| {
-        let of_kind = changes.iter().filter(|change| is_kind(&change.kind));
-        of_kind.count()
-    };
+    let changes = changes::shown(&configuration(before)?, &configuration(after)?);
     Ok(json!({
         "environment": &*before.environment,
         "from": before.revision,
         "to": after.revision,
-        "added": count(|kind| matches!(kind, Kind::Added)),
-        "removed": count(|kind| matches!(kind, Kind::Removed)),
-        "changed": count(|kind| matches!(kind, Kind::Changed(_))),
-        "changes": changes.iter().take(ITEMS_MAX).map(item).collect::<Vec<Value>>(),
+        "added": changes.added,
+        "removed": changes.removed,
+        "changed": changes.changed,
+        "changes": changes.items,
         "documents": documents(before, after),
     }))
 }
@@ -293,33 +287,6 @@ fn configuration(snapshot: &Snapshot) -> Result<Configuration, ApiError> {
     let read = serde_json::from_slice(body).ok();
     let read = read.and_then(|document| Configuration::new(document).ok());
     read.ok_or(ApiError::RevisionHarmed(snapshot.revision))
-}
-
-fn item(change: &Change) -> Value {
-    let mut shown = json!({ "kind": change.collection, "key": change.key });
-    match &change.kind {
-        Kind::Added => shown["change"] = "added".into(),
-        Kind::Removed => shown["change"] = "removed".into(),
-        Kind::Changed(fields) => {
-            shown["change"] = "changed".into();
-            shown["fields"] = fields.iter().take(FIELDS_MAX).map(field).collect();
-            if fields.len() > FIELDS_MAX {
-                shown["fields_changed"] = fields.len().into();
-            }
-        }
-    }
-    shown
-}
-
-/// A side that does not have the field is left out.
-fn field(change: &FieldChange) -> Value {
-    let mut shown = json!({ "field": change.path });
-    for (side, value) in [("from", &change.before), ("to", &change.after)] {
-        if let Some(value) = value {
-            shown[side] = value.clone();
-        }
-    }
-    shown
 }
 
 /// The documents whose bytes differ, by name; the snapshot differs always, because it shows its revision.

@@ -158,6 +158,10 @@ async fn unsafe_edits_in_rules_and_auto_experiments_are_held_too() {
     assert_eq!(app.poll().await["outcome"], "published");
     bed.upstream.set_auto_experiments(Some(vec![auto(0.9)]));
     assert_held(&app, "weights_changed").await;
+    let path = format!("/admin/environments/{ENVIRONMENT}/held");
+    let held = app.admin_get(&path).await.json();
+    let changed = &held["held"][0]["diff"]["auto_experiments"]["changed"];
+    assert_eq!(changed[0]["key"], "banner", "{held}");
     app.stop().await;
 }
 

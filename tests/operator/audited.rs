@@ -57,6 +57,10 @@ async fn every_decision_says_who_why_and_what_came_of_it() {
     let id = set["id"].as_str().unwrap();
     let path = format!("overrides/{id}?reason=mended");
     let gone = decide(&app, Method::DELETE, &path, &Value::Null).await;
+    bed.upstream.set_feature("late", json!({"defaultValue": 1}));
+    let poll = format!("sources/{SOURCE}/poll");
+    let polled = say(&app, Method::POST, &poll, &Value::Null).await.json();
+    assert_eq!(polled["outcome"], "published", "{polled}");
     let body = json!({"revision": 1, "reason": "as on Tuesday"});
     let pinned = decide(&app, Method::POST, "pin", &body).await;
     let unpinned = decide(&app, Method::DELETE, "pin?reason=all+clear", &Value::Null).await;
@@ -67,9 +71,29 @@ async fn every_decision_says_who_why_and_what_came_of_it() {
     assert_eq!(refused.json()["field"], "reason", "{refused:?}");
     bed.upstream.set_features(json!({}));
     until_held(&app).await;
+    let mut approved = Value::Null;
     for (fate, reason) in [("discard", "a broken export"), ("approve", "it is meant")] {
         let path = format!("held/{SOURCE}/{fate}");
-        decide(&app, Method::POST, &path, &json!({ "reason": reason })).await;
+        approved = decide(&app, Method::POST, &path, &json!({ "reason": reason })).await;
+    }
+    // The history says the same of each revision.
+    for (done, cause, reason, pinned_from) in [
+        (&set, "override feature checkout", "it broke", None),
+        (&gone, "override removed feature checkout", "mended", None),
+        (&pinned, "pin 1", "as on Tuesday", Some(1)),
+        (&unpinned, "unpin", "all clear", None),
+        (&approved, "approve gb", "it is meant", None),
+    ] {
+        let path = format!("environments/{ENVIRONMENT}/revisions/{}", done["revision"]);
+        let shown = say(&app, Method::GET, &path, &Value::Null).await.json();
+        let members = ["cause", "author", "reason", "pinned_from"].map(|name| &shown[name]);
+        let expected = [
+            cause.into(),
+            "otto".into(),
+            reason.into(),
+            json!(pinned_from),
+        ];
+        assert_eq!(members, expected.each_ref(), "{shown}");
     }
 
     let audit = say(&app, Method::GET, "audit", &Value::Null).await.json();

@@ -50,16 +50,26 @@ async fn a_pin_holds_until_it_is_taken_back_and_shows_what_was_skipped() {
         (&shown["by"], &shown["reason"]),
         (&json!("loopback"), &json!("as on Tuesday"))
     );
-    assert_eq!(
-        app.status().await["environments"]["production"]["pinned"],
-        shown
-    );
+    let mut in_status = app.status().await["environments"]["production"]["pinned"].clone();
+    in_status["diff"] = shown["diff"].clone();
+    assert_eq!(in_status, shown);
     // After a restart, with the upstream away.
     app.stop().await;
     bed.upstream.go_down().await.unwrap();
     let app = start(&bed).await;
     assert_eq!((bytes(&app).await, app.revision()), (first, revision + 2));
-    assert_eq!(pinned(&app).await["differs"], true);
+    let shown = pinned(&app).await;
+    assert_eq!(shown["differs"], true);
+    let change = &shown["diff"]["changes"][0];
+    assert_eq!(
+        (&change["key"], &change["change"]),
+        (&json!("counter"), &json!("changed"))
+    );
+    assert_eq!(
+        change["fields"][0],
+        json!({"field": "defaultValue", "from": 1, "to": 4})
+    );
+    assert_eq!(shown["diff"]["changed"], 1);
     bed.upstream.come_back().unwrap();
     assert_eq!(unpin(&app).await["revision"], revision + 3);
     assert_eq!(
@@ -133,6 +143,7 @@ async fn connections_that_are_newer_than_a_pin_go_on_being_answered() {
     bed.upstream.add_connection(Connection::new("sdk-turned"));
     let app = start_discovering(&bed).await;
     counter(&bed, &app, 1).await;
+    force(&app, &feature("checkout", "first")).await;
     let first = app.revision();
     bed.upstream.add_connection(Connection::new("sdk-new"));
     bed.upstream.add_connection(Connection {
@@ -160,6 +171,13 @@ async fn connections_that_are_newer_than_a_pin_go_on_being_answered() {
     assert_eq!(turned.status, 400, "{turned:?}");
     counter(&bed, &app, 3).await;
     assert_eq!(counters(&app).await, json!([3, 1, 1, 1]));
+    // The poll is the cause, and not what once made the pinned revision.
+    let newest = format!("revisions/{}", app.revision());
+    let newest = ask(&app, Method::GET, &newest, &Value::Null).await.json();
+    assert_eq!(
+        (&newest["cause"], &newest["author"], &newest["pinned_from"]),
+        (&json!("poll gb"), &Value::Null, &json!(first))
+    );
     force(&app, &feature("checkout", "fixed")).await;
     let new = features(&app, "sdk-new").await;
     assert_eq!(

@@ -107,7 +107,7 @@ pub(super) fn compose(
     note: Option<Note>,
 ) -> Composed {
     let (base, lent) = completed(&plan, served);
-    let is_stitched = note.is_none() && plan.pinned_from.is_none();
+    let is_stitched = note.is_none() && !plan.is_pinned;
     // What was just stitched is as old as the fetch that it was made of.
     let is_fresh = served.is_none_or(|served| served.published_at < base.created_at);
     let now = if is_stitched && is_fresh {
@@ -121,7 +121,7 @@ pub(super) fn compose(
         found: Vec::new(),
         locked: Vec::new(),
     };
-    let mut meta = meta(&base.meta, plan.pinned_from, note);
+    let mut meta = meta(&base.meta, &plan, note);
     let (snapshot_tail, documents, evaluators, below) = if plan.overrides.is_empty() {
         let evaluators = base.evaluators.clone();
         let tail = Bytes::clone(&base.snapshot_tail);
@@ -164,16 +164,27 @@ pub(super) fn compose(
 /// What the overrides are laid over, and what a person should know about it.
 fn completed(plan: &Plan, served: Option<&Snapshot>) -> (Arc<Candidate>, Vec<Issue>) {
     let lacking = plan
-        .pinned_from
-        .and_then(|_| pinned::completed(&plan.base, plan.live.as_deref(), served));
+        .is_pinned
+        .then(|| pinned::completed(&plan.base, plan.live.as_deref(), served))
+        .flatten();
     lacking.unwrap_or_else(|| (Arc::clone(&plan.base), Vec::new()))
 }
 
-fn meta(base: &SnapshotMeta, pinned_from: Option<u64>, note: Option<Note>) -> SnapshotMeta {
+/// Without a note the sources are the cause: beside a pin, too, whose own revision has another.
+fn meta(base: &SnapshotMeta, plan: &Plan, note: Option<Note>) -> SnapshotMeta {
     let mut meta = base.clone();
-    meta.pinned_from = pinned_from;
+    meta.pinned_from = plan.pinned_from;
+    let live = plan.live.as_ref().filter(|_| plan.is_pinned);
     if let Some(note) = note {
         (meta.cause, meta.author, meta.reason) = (note.cause, note.author, note.reason);
+    } else if let Some(SnapshotMeta {
+        cause,
+        author,
+        reason,
+        ..
+    }) = live.map(|live| &live.meta)
+    {
+        (meta.cause, meta.author, meta.reason) = (cause.clone(), author.clone(), reason.clone());
     }
     meta
 }

@@ -1,6 +1,6 @@
 //! What a parked input would change, for somebody who has to decide about it: bounded, whatever the input is like.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use serde_json::{Map, Value, json};
 
@@ -23,6 +23,12 @@ pub struct Difference {
     pub features: Items,
     /// Experiments of the management API, by tracking key.
     pub experiments: Items,
+    /// Auto experiments, by key; a second one of the same key by its position.
+    pub auto_experiments: Items,
+    /// Saved groups, by id.
+    pub saved_groups: Items,
+    /// Contextual bandits, by id.
+    pub contextual_bandits: Items,
 }
 
 /// What differs in one collection; each list has the first some of its items.
@@ -47,43 +53,79 @@ pub struct Changed {
     pub fields: Vec<FieldChange>,
 }
 
-type Definitions<'a> = BTreeMap<&'a str, &'a CanonicalJson>;
+type Definitions<'a> = BTreeMap<Cow<'a, str>, &'a CanonicalJson>;
+
+/// The collection of a configuration that is compared.
+type Place = fn(&mut Configuration) -> &mut Map<String, Value>;
 
 /// Compares two merged configurations.
 pub fn difference(before: &Stitched, after: &Stitched) -> Difference {
     fn features(stitched: &Stitched) -> Definitions<'_> {
         let features = stitched.features.iter();
         features
-            .map(|(key, feature)| (&**key, &feature.item.definition))
+            .map(|(key, feature)| (Cow::from(&**key), &feature.item.definition))
             .collect()
     }
     fn experiments(stitched: &Stitched) -> Definitions<'_> {
         let experiments = stitched.experiments.iter();
         experiments
-            .map(|e| (e.item.tracking_key.as_str(), &e.item.definition))
+            .map(|e| (e.item.tracking_key.as_str().into(), &e.item.definition))
             .collect()
     }
+    fn by_id(all: &BTreeMap<Arc<str>, CanonicalJson>) -> Definitions<'_> {
+        all.iter()
+            .map(|(id, definition)| (Cow::from(&**id), definition))
+            .collect()
+    }
+    let of = |definitions: fn(&Stitched) -> Definitions<'_>, place: Place| {
+        items(&definitions(before), &definitions(after), place)
+    };
     Difference {
-        features: items(&features(before), &features(after), "features"),
-        experiments: items(&experiments(before), &experiments(after), "experiments"),
+        features: of(features, |all| &mut all.features),
+        experiments: of(experiments, |all| &mut all.experiments),
+        auto_experiments: if before.auto_experiments == after.auto_experiments {
+            Items::default()
+        } else {
+            of(auto_experiments, |all| &mut all.auto_experiments)
+        },
+        saved_groups: of(
+            |side| by_id(&side.saved_groups),
+            |all| &mut all.saved_groups,
+        ),
+        contextual_bandits: of(
+            |side| by_id(&side.contextual_bandits),
+            |all| &mut all.contextual_bandits,
+        ),
     }
 }
 
-fn items(before: &Definitions<'_>, after: &Definitions<'_>, collection: &str) -> Items {
+fn auto_experiments(stitched: &Stitched) -> Definitions<'_> {
+    let mut found = Definitions::new();
+    for (at, auto) in stitched.auto_experiments.iter().enumerate() {
+        let definition = auto.item.to_value();
+        let key = definition.get("key").and_then(Value::as_str);
+        let key = key.filter(|key| !found.contains_key(*key));
+        let key = key.map_or_else(|| format!("[{at}]"), str::to_owned);
+        found.insert(key.into(), &auto.item);
+    }
+    found
+}
+
+fn items(before: &Definitions<'_>, after: &Definitions<'_>, place: Place) -> Items {
     let mut items = Items::default();
     let added = after.keys().filter(|key| !before.contains_key(*key));
     let removed = before.keys().filter(|key| !after.contains_key(*key));
     let changed: Vec<&str> = after
         .iter()
         .filter(|(key, new)| before.get(*key).is_some_and(|old| old != *new))
-        .map(|(key, _)| *key)
+        .map(|(key, _)| &**key)
         .collect();
-    (items.added, items.omitted[0]) = first(added.copied());
-    (items.removed, items.omitted[1]) = first(removed.copied());
+    (items.added, items.omitted[0]) = first(added.map(|key| &**key));
+    (items.removed, items.omitted[1]) = first(removed.map(|key| &**key));
     let (named, omitted) = first(changed.iter().copied());
     items.omitted[2] = omitted;
-    let [old, new] = [before, after]
-        .map(|side| configuration(named.iter().map(String::as_str), side, collection));
+    let [old, new] =
+        [before, after].map(|side| configuration(named.iter().map(String::as_str), side, place));
     items.changed = diff::changes(&old, &new)
         .into_iter()
         .map(|change| Changed {
@@ -114,21 +156,12 @@ fn first<'a>(keys: impl Iterator<Item = &'a str>) -> (Vec<String>, usize) {
 fn configuration<'a>(
     keys: impl Iterator<Item = &'a str>,
     definitions: &Definitions<'_>,
-    collection: &str,
+    place: Place,
 ) -> Configuration {
     let definition = |key: &str| Some((key.to_owned(), definitions.get(key)?.to_value()));
-    let found: Map<String, Value> = keys.filter_map(definition).collect();
-    if collection == "features" {
-        Configuration {
-            features: found,
-            ..Configuration::default()
-        }
-    } else {
-        Configuration {
-            experiments: found,
-            ..Configuration::default()
-        }
-    }
+    let mut configuration = Configuration::default();
+    *place(&mut configuration) = keys.filter_map(definition).collect();
+    configuration
 }
 
 fn cut(field: FieldChange) -> FieldChange {
@@ -171,6 +204,25 @@ mod tests {
             (&Some(json!(1)), &Some(json!(2)))
         );
         assert_eq!(difference.experiments.removed, ["a"]);
+    }
+
+    #[test]
+    fn everything_that_may_have_tripped_is_in_it() {
+        let side = |weight: f64, ids: Value| {
+            let auto =
+                json!({"key": "banner", "variations": [{}, {}], "weights": [weight, 1.0 - weight]});
+            let document =
+                json!({"features": {}, "experiments": [auto], "savedGroups": {"g": ids}});
+            stitched(&document, &[])
+        };
+        let difference = difference(&side(0.5, json!(["a"])), &side(0.9, json!([])));
+        let auto = &difference.auto_experiments.changed;
+        let keys: Vec<&str> = auto.iter().map(|changed| changed.key.as_str()).collect();
+        assert_eq!(keys, ["banner"]);
+        assert!(auto[0].fields[0].path.starts_with("weights"), "{auto:?}");
+        assert_eq!(difference.saved_groups.changed[0].key, "g");
+        assert_eq!(difference.features, Items::default());
+        assert_eq!(difference.contextual_bandits, Items::default());
     }
 
     #[test]

@@ -89,7 +89,9 @@ pub(in super::super) struct Plan {
     pub(in super::super) live: Option<Arc<Candidate>>,
     /// In force, each target once.
     pub(in super::super) overrides: Vec<Override>,
-    /// Revision that is pinned.
+    /// Whether a revision is pinned, found or not: documents that the base lacks are lent by the live content.
+    pub(in super::super) is_pinned: bool,
+    /// Revision whose content the base is, because of a pin.
     pub(in super::super) pinned_from: Option<u64>,
     /// Encryption keys by client key.
     pub(in super::super) keys: BTreeMap<String, EncryptionKey>,
@@ -206,6 +208,7 @@ impl ConfigMemory {
                 base: base?,
                 live: of_it.live.clone(),
                 overrides,
+                is_pinned: of_it.decisions.pin.is_some(),
                 pinned_from,
                 keys,
             })
