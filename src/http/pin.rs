@@ -147,15 +147,15 @@ pub(super) async fn show(
         .await?;
     let mut pinned = status.as_ref().map_or(Value::Bool(false), shown);
     if let Some(status) = status.filter(|status| status.differs) {
-        let skipped = spawn_blocking(move || skipped(&status)).await;
-        pinned["diff"] = skipped.or(Err(ApiError::Internal))?;
+        let difference = spawn_blocking(move || difference(&status)).await;
+        pinned["diff"] = difference.or(Err(ApiError::Internal))?;
     }
     let body = json!({ "environment": environment, "pinned": pinned });
     Ok(answer(StatusCode::OK, &body))
 }
 
 /// What the end of the pin would change; `null` while one of the sides is not there.
-fn skipped(status: &PinStatus) -> Value {
+fn difference(status: &PinStatus) -> Value {
     let read = |side: &Option<Arc<Candidate>>| {
         let tail = &side.as_ref()?.snapshot_tail;
         let document = [b"{", &tail[..]].concat();

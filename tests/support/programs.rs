@@ -103,7 +103,7 @@ impl Program {
         self.line(name, |line| line["event"] == name).await
     }
 
-    /// Passes over the lines that are there: what is waited for now comes after them.
+    /// Passes over the lines that are printed already: the next wait takes later ones only.
     pub fn pass(&mut self) {
         self.passed = self.process.out().len();
     }

@@ -174,17 +174,16 @@ fn completed(plan: &Plan, served: Option<&Snapshot>) -> (Arc<Candidate>, Vec<Iss
 fn meta(base: &SnapshotMeta, plan: &Plan, note: Option<Note>) -> SnapshotMeta {
     let mut meta = base.clone();
     meta.pinned_from = plan.pinned_from;
-    let live = plan.live.as_ref().filter(|_| plan.is_pinned);
-    if let Some(note) = note {
+    let of_sources = || {
+        let live = &plan.live.as_ref().filter(|_| plan.is_pinned)?.meta;
+        Some(Note {
+            cause: live.cause.clone(),
+            author: live.author.clone(),
+            reason: live.reason.clone(),
+        })
+    };
+    if let Some(note) = note.or_else(of_sources) {
         (meta.cause, meta.author, meta.reason) = (note.cause, note.author, note.reason);
-    } else if let Some(SnapshotMeta {
-        cause,
-        author,
-        reason,
-        ..
-    }) = live.map(|live| &live.meta)
-    {
-        (meta.cause, meta.author, meta.reason) = (cause.clone(), author.clone(), reason.clone());
     }
     meta
 }

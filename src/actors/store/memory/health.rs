@@ -72,7 +72,7 @@ impl StoreMemory {
         self.inner.lock().health(half).failures
     }
 
-    /// Takes note of how often the database was replaced by an empty one; `true` when that is news.
+    /// Takes note of how often the database was replaced by another one; `true` when that is news.
     ///
     /// Then everything that is kept here is to be written to it. Revisions come from the backup where they are here no more.
     pub(in crate::actors::store) fn database_replaced(&self, times: u64) -> bool {
